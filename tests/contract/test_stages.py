@@ -29,7 +29,9 @@ from pocketforge.recipe.output import output_of_task
 from pocketforge.recipe.package import Package
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import STAGES
+from pocketforge.specs.adopt import AdoptSpec
 from pocketforge.specs.annotate import AnnotateSpec
+from pocketforge.specs.answers import AnswersSpec
 from pocketforge.specs.bench import BenchSpec, Sitting
 from pocketforge.specs.bench_phone import BenchPhoneSpec, Rounds
 from pocketforge.specs.count import CountSpec, EmulatedPlace, EstimateSpec
@@ -44,6 +46,7 @@ from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.sensitivity import SensitivitySpec, studied
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.specs.verify_device import VerifyDeviceSpec
+from pocketforge.specs.verify_file import VerifyFileSpec
 from pocketforge.specs.why import WhySpec
 
 pytest.importorskip("torch")
@@ -69,6 +72,9 @@ NEEDS = {
     "package": ("data", "reference", "quantize"),
     "export": ("reference", "quantize"),
     "verify": ("data", "reference", "quantize", "export"),
+    "answers": ("data",),
+    "adopt": ("data", "reference"),
+    "verify_file": ("data", "reference", "adopt"),
     "bench": ("data", "export"),
     "prune": ("finetune",),
     "sensitivity": ("finetune",),
@@ -82,7 +88,7 @@ NEEDS = {
     "estimate": ("export", "count"),
 }
 PROFILE = Path(__file__).parents[2] / "device_profiles" / "pixel4.toml"
-ROLES = {"finetune": "checkpoint"}
+ROLES = {"finetune": "checkpoint", "adopt": "export"}
 # By their place in the trunk.
 STATES = {"finetune": "state_1", "prune": "state_2"}
 DATA = Data(
@@ -108,6 +114,9 @@ SPECS: dict[str, Any] = {
         limits=Verify(max_accuracy_drop=1.0, min_argmax_agreement=0.0),
         kernels="test",
     ),
+    "answers": AnswersSpec("onnx", "net.onnx", "classification", "accuracy_top1"),
+    "adopt": AdoptSpec("onnx", "net.onnx", ""),
+    "verify_file": VerifyFileSpec("onnx", "classification", Verify(max_accuracy_drop=1.0), "test"),
     "bench": BenchSpec("onnx", "test", Sitting(1, 4, 0.0, 1, 10, 0.0)),
 }
 CHANNELS = PruneChannels(ratio=0.5)
@@ -245,6 +254,8 @@ def ran(
                 inputs["prepared"] = inputs["data"]
             if stage in ("verify_device", "count", "estimate"):
                 inputs["profile"] = PROFILE
+            if stage in ("answers", "adopt"):
+                inputs["file"] = found["export"].folders[0] / "model.onnx"
             if stage in COUNTED:
                 inputs["export"] = counted
             before = {role: contents(folder) for role, folder in inputs.items() if folder.is_dir()}

@@ -241,8 +241,8 @@ UNKNOWN = [
     (
         "target[0].zzz",
         1,
-        "target[0].zzz: unknown key; known: consumers, io, layout, name, opset, package, quantize, runtime, sizes, "
-        "verify",
+        "target[0].zzz: unknown key; known: consumers, file, io, layout, name, opset, package, quantize, runtime, "
+        "sizes, verify",
     ),
     ("device[0].thread", 1, "device[0].thread: unknown key; did you mean 'threads'?"),
     ("budget[1].limits", 1, "budget[1].limits: unknown key; did you mean 'limit'?"),
@@ -336,9 +336,8 @@ RULES = [
     ("data.preprocess.std", [0.5], "data.preprocess: mean and std must be equally long, found 3 and 1"),
     ("data.preprocess.std[0]", 0, "data.preprocess: std must be more than 0, found [0.0, 0.5, 0.5]"),
     ("data.preprocess.scale", -1, "data.preprocess: scale must be 0 (leave as is) or more, found -1.0"),
-    ("model.definition", "net.onnx", "model: definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME "
-     "or transformers:DIR, found 'net.onnx': a file for phones is not made into another; give the PyTorch model that "
-     "it was exported from"),
+    ("model.definition", "net.onnx", "model: weights is for a PyTorch model, and net.onnx says itself what it takes "
+     "and gives"),
     ("model.definition", "net.jit", "model: definition must be a .py file, a .pt2 file, torchvision:NAME, timm:NAME "
      "or transformers:DIR, found 'net.jit': weights go into model.weights, beside a .py whose build() makes the module "
      "that they belong to (also TorchScript's, whose graph cannot be traced again)"),

@@ -462,3 +462,32 @@ def test_what_an_emulated_devices_steps_depend_on() -> None:
     assert changed_stages(device(min_sqnr_db=70.0)) == {"verify"}
     own = facts(digests={**PHONE_FACTS.digests, "calibration mine.json": "m" * 64})
     assert changed_stages(device(calibration="mine.json"), own) == {"estimate"}
+
+
+MADE = Target("theirs", file="theirs.tflite")
+MADE_FACTS = dataclasses.replace(FACTS, digests={**FACTS.digests, "file theirs.tflite": "t0"})
+
+
+def test_a_file_made_elsewhere_hangs_on_its_own_bytes_and_on_what_it_is_held_against() -> None:
+    recipe = dataclasses.replace(RECIPE, targets=(*RECIPE.targets, MADE))
+    before = keys_of(recipe, MADE_FACTS)
+    others = {**MADE_FACTS.digests, "file theirs.tflite": "t1"}
+    of_file = {"export:theirs", "verify:theirs", "bench:theirs:host"}
+    assert differing(before, keys_of(recipe, dataclasses.replace(MADE_FACTS, digests=others))) == of_file
+    # What is exported does not hang on it, and the model that it is held against changes its verdict.
+    assert {k: v for k, v in before.items() if "theirs" not in k} == keys_of()
+    retrained = {**MADE_FACTS.digests, "weights": "w1"}
+    assert of_file <= differing(before, keys_of(recipe, dataclasses.replace(MADE_FACTS, digests=retrained)))
+    stricter = dataclasses.replace(MADE, verify=Verify(min_sqnr_db=20.0))
+    changed = dataclasses.replace(recipe, targets=(*RECIPE.targets, stricter))
+    assert differing(before, keys_of(changed, MADE_FACTS)) == {"verify:theirs"}
+
+
+@pytest.mark.parametrize(("definition", "first"), [("", ()), ("float.onnx", ("answers",))])
+def test_files_alone_need_no_pytorch(definition: str, first: tuple[str, ...]) -> None:
+    plan = make_plan(dataclasses.replace(RECIPE, model=Model(definition), targets=(MADE,)), MADE_FACTS)
+    assert [step.stage for step in plan.steps] == ["data", *first, "adopt", "verify_file", "bench"]
+    assert not any(module.startswith("torch") for step in plan.steps for module in step.preload)
+    (lane,) = plan.lanes
+    assert bool(plan.reference) == bool(definition) and lane.reference == plan.reference and not lane.quantize
+    assert ("reference" in plan.step(lane.verify).needs) == bool(definition)

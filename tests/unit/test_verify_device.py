@@ -13,6 +13,7 @@ from pocketforge.devices import adb
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Counts, NamedTarget, Preprocessing, Sampled, SampleTensor
+from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import ModelTensor, Reference, StateFed, StepSequence
 from pocketforge.outcomes.tensors import TensorSpec
@@ -151,3 +152,47 @@ def test_an_output_that_is_no_number_fails_by_its_name(run: Any, name: str, valu
     wanted = set() if name == "h_out" else {name}
     assert {each.output for each in verified.device.scores} == {"scores", "more"} - wanted
     assert any(f"metrics of {name}" in reason for reason in verdict.reasons) == bool(wanted)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_file_made_elsewhere_without_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    """Its inputs stand in another order than samples, its outputs have names of its own; the host's answers and the
+    targets are all that there is."""
+    folders = {name: tmp_path / name for name in ("data", "export", "verify", "verify/model", "out")}
+    for folder in folders.values():
+        folder.mkdir()
+    random = np.random.default_rng(0)
+    a, b = (random.normal(size=(20, width)).astype(np.float32) for width in (3, 2))
+    scores = np.concatenate([a[:, :2] + b, a[:, 2:]], 1)
+    np.save(folders["verify/model"] / "outputs_0.npy", scores)
+    for number, values in enumerate((a, b)):
+        np.save(folders["data"] / f"eval_{number}.npy", values)
+    np.save(folders["data"] / "eval_targets.npy", scores.argmax(1))
+    counts, tensors = Counts(20, 0, 0, 20, 0, 0), (SampleTensor((3,), "float32"), SampleTensor((2,), "float32"))
+    of_target = SampleTensor((), "int64")
+    no_steps = Preprocessing(None, None, ())
+    data = Sampled("f", "classification", (), counts, {}, tensors, of_target, no_steps, None, ())
+    files.write(folders["data"], data)
+    takes = (TensorSpec("b", (1, 2), "float32"), TensorSpec("a", (1, 3), "float32"))
+    gives = (TensorSpec("y:0", (1, 3), "float32"),)
+    (folders["export"] / "model.onnx").write_bytes(b"model")
+    files.write(folders["export"], Exported({"model": "model.onnx"}, takes, gives))
+    files.write(folders["export"], Elsewhere("net.onnx", "fp32", "", (1, 0), ("y_0",)))
+
+    def device(request: RunRequest) -> RunAnswer:
+        first, second = (np.load(path) for path in request.inputs)
+        answers = np.concatenate([second[:, :2] + first, second[:, 2:]], 1)
+        np.save(request.outputs / "outputs_0.npy", np.roll(answers, 1, 1) if wrong else answers)
+        return RunAnswer(takes, gives, 1.0, 1, 1, (), "r 1", (), ())
+
+    monkeypatch.setattr(adb, "run", device)
+    spec = VerifyDeviceSpec("onnx", "", "classification", PhonePlace("adb", "all", 60.0, "phone"), 0, DeviceLimits())
+    inputs = {name: folders[name] for name in ("data", "export", "verify")}
+    verify_device.run(inputs, spec, folders["out"], lambda fraction, message: None)
+    verdict, verified = files.read(folders["out"], Verdict), files.read(folders["out"], VerifiedThere)
+    assert verdict.passed != wrong and (verified.device.accuracy["accuracy_top1"] == 1) != wrong
+    assert verified.host.outputs[0].name == "y_0" and verified.limits.common["min_sqnr_db"] == 60
+    if wrong:
+        assert any("argmax_agreement" in reason for reason in verdict.reasons)

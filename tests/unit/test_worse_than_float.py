@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.records import Measurement, TargetFacts, TargetRecord
+from pocketforge.results.unjudged import unjudged_files
 from pocketforge.results.worse import worse_than_float
 
 RECIPE = """
@@ -57,6 +59,37 @@ def test_bytes() -> None:
     assert warnings(*sizes, measured("int8", "size_bytes", 132_336), left=("conv2d (head)",)) == [
         "int8: not smaller than float: 132,336 bytes against 105,624; float weights: conv2d (head)"
     ]
+
+
+def test_files_made_elsewhere_are_what_they_hold() -> None:
+    files = "".join(f'[[target]]\nname = "{name}"\nfile = "{name}.onnx"\n' for name in ("float", "int8"))
+    recipe = parse_recipe(f'name = "r"\n[data]\nsource = "digits"\n{files}')
+    targets = [
+        TargetRecord(name, "onnx", scheme, "built") for name, scheme in (("float", "fp32"), ("int8", "static_int8"))
+    ]
+    sizes = [measured("float", "size_bytes", 1000), measured("int8", "size_bytes", 1200)]
+    times = [measured("float", "latency_ms", 1, *[1.0] * 90), measured("int8", "latency_ms", 2, *[2.0] * 90)]
+    assert list(worse_than_float(recipe, targets, [*sizes, *times])) == [
+        "int8: not smaller than float: 1,200 bytes against 1,000",
+        "int8: slower than float on host: p50 2 ms against 1",
+    ]
+    unread = [targets[0], TargetRecord("int8", "onnx", "unknown", "failed")]
+    assert list(worse_than_float(recipe, unread, sizes)) == []
+
+
+def test_a_file_that_nothing_judges_is_told() -> None:
+    text = 'name = "r"\n[data]\nsource = "digits"\n[[target]]\nname = "t"\nfile = "t.onnx"\n'
+    budget = '[[budget]]\nmetric = "{}"\nlimit = {}\n'
+    made = {against: Elsewhere("t.onnx", "fp32", against, (0,), ("y",)) for against in ("", "float.onnx")}
+
+    def told(more: str, against: str = "") -> list[str]:
+        record = TargetRecord("t", "onnx", "fp32", "built", facts=TargetFacts(elsewhere=made[against]))
+        return list(unjudged_files(parse_recipe(text + more), [record]))
+
+    (said,) = told(budget.format("size_bytes", 900))
+    assert said.startswith("t: no budget is on what t.onnx answers, and it is held against nothing")
+    assert told(budget.format("accuracy_top1", 0.9)) == told("", "float.onnx") == []
+    assert len(told(budget.format("accuracy_top1", 0.9) + 'severity = "warning"\n')) == 1
 
 
 def test_of_half_precision_nothing_was_to_be_integers() -> None:

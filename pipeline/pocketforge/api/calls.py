@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pocketforge import events
 from pocketforge.api.arguments import within
-from pocketforge.api.report import Report
+from pocketforge.api.report import Report, of_build
 from pocketforge.errors import RecipeError, StageFailed
 from pocketforge.folders import cache_dir, own_modules
 
@@ -93,16 +93,7 @@ def build(
             history=asked(history),
             emit=emit,
         )
-    return Report(
-        built.report,
-        built.report_path,
-        built.page,
-        built.release,
-        built.checkpoint,
-        built.errors,
-        built.kept,
-        built.not_kept,
-    )
+    return of_build(built)
 
 
 @own_modules()

@@ -17,6 +17,8 @@ from pocketforge.records import Report as Record
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pocketforge.commands.build import Built
+
 Rows = Literal["measurements", "budgets", "targets", "steps"]
 
 
@@ -151,3 +153,17 @@ class Report:
         from pocketforge.report.page import in_notebook
 
         return in_notebook(self.record)
+
+
+def of_build(built: Built) -> Report:
+    """What a build gave, as its report."""
+    return Report(
+        built.report,
+        built.report_path,
+        built.page,
+        built.release,
+        built.checkpoint,
+        built.errors,
+        built.kept,
+        built.not_kept,
+    )

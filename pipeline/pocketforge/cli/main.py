@@ -29,6 +29,14 @@ COMMANDS = {
         "Benchmark a recipe's built targets or a model file, here, on emulated devices or on phones.",
     ),
     "gate": ("pocketforge.cli.gate", "Say if a report keeps its budgets, or those of another recipe."),
+    "gate-file": (
+        "pocketforge.cli.gate_file",
+        "Verify, benchmark and gate a model file made elsewhere: .pte, .tflite, .onnx or .ort.",
+    ),
+    "compare-files": (
+        "pocketforge.cli.compare_files",
+        "Compare two model files on the same samples: outputs, accuracy, size, time, operators.",
+    ),
     "baseline": (
         "pocketforge.cli.baseline",
         "Keep reports for budgets that say how much worse a build may be.",

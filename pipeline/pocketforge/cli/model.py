@@ -41,7 +41,7 @@ def show(model: Path, as_json: bool) -> None:
 
     # What the user's own model file prints is not our result.
     with contextlib.redirect_stdout(sys.stderr):
-        summary = summarize_checkpoint(model) if model.is_dir() else summarize(load_recipe(model))
+        summary = summarize_checkpoint(model) if model.is_dir() else summarize(load_recipe(model, "pocketforge model"))
     if as_json:
         print_json(summary)
         return

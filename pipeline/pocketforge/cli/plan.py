@@ -55,7 +55,7 @@ def _weights(store: Store, reference: str) -> WeightsRead | None:
     from pocketforge.outcomes.reference import Reference
 
     with contextlib.suppress(DamagedEntry):  # a build makes it again
-        entry = store.get(reference)
+        entry = store.get(reference) if reference else None
         if entry is not None:
             return read(entry.files, Reference).weights
     return None

@@ -85,7 +85,7 @@ def sensitivity(
     from pocketforge.studies.sensitivity import study
     from pocketforge.studies.tables import sensitivity_table
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, "pocketforge study")
     with progress(progress_mode) as emit:
         measured = study(loaded, cache, emit)
     chosen = choose_ratios(measured, max_accuracy_drop)
@@ -149,7 +149,7 @@ def pruning(
 
     from pocketforge.recipe.toml import load_recipe
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, "pocketforge study")
 
     from pocketforge.studies.cells import Cells
     from pocketforge.studies.pruning import finetune_budget, run_study
@@ -198,7 +198,7 @@ def layers(recipe: Path, target: str, out: Path | None, cache: Path, progress_mo
     from pocketforge.studies.layers import study
     from pocketforge.studies.plots import layer_bars
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, "pocketforge study")
     with progress(progress_mode) as emit:
         costs = study(loaded, target, cache, emit)
     folder = _folder(out, loaded.name)
@@ -230,7 +230,7 @@ def quantizers(
     """
     from pocketforge.recipe.toml import load_recipe
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, "pocketforge study")
 
     _silence_torchao()
     from pocketforge.studies.cells import Cells

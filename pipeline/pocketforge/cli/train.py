@@ -88,7 +88,7 @@ def command(
         )
     except ValueError as error:  # a rule between two options
         raise click.UsageError(str(error)) from None
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, "pocketforge train")
     started = time.monotonic()
     # What the user's own model file prints is not our result.
     with progress(progress_mode) as emit, contextlib.redirect_stdout(sys.stderr):

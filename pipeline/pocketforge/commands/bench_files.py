@@ -13,6 +13,7 @@ from pocketforge.errors import RecipeError, ToolFailed, describe_exit
 from pocketforge.facts.gather import gather
 from pocketforge.files import refuse_special
 from pocketforge.outcomes import files as files_of
+from pocketforge.outcomes.elsewhere import fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Recipe, suggest
@@ -54,8 +55,8 @@ def stored_files(recipe: Recipe, cache: Path, names: Sequence[str]) -> list[File
     for lane in plan.lanes:
         if not names or lane.target.name in names:
             data = stored(store, fits, lane.data, "the recipe's data")
-            inputs = tuple(sample_paths(data.files, "eval"))
             entry = stored(store, fits, lane.export, f"target {lane.target.name!r}")
+            inputs = fed(entry.files, sample_paths(data.files, "eval"))
             model = files_of.read(entry.files, Exported).model_in(entry.files)
             files.append(File(lane.target.name, model, lane.target.runtime, inputs, (data, entry)))
     return files

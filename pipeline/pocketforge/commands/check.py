@@ -12,9 +12,12 @@ from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.outcomes.annotate import Annotated
 from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.elsewhere import Elsewhere
+from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.plan.annotate import with_annotations
 from pocketforge.plan.lanes import make_plan
+from pocketforge.plan.steps import Lane
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import MORE_TO_TRAIN_ON
 from pocketforge.recipe.data import parse_source
@@ -22,7 +25,7 @@ from pocketforge.recipe.image_steps import CenterCrop, Pad, Resize
 from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.registries import SOURCES
 from pocketforge.results.app_size import check_app
-from pocketforge.results.checked import Checked, TargetNumbers, in_runtime
+from pocketforge.results.checked import Checked, CheckedFile, TargetNumbers, in_runtime
 from pocketforge.results.shares import shares_warnings
 from pocketforge.run.part import run_part
 from pocketforge.run.walk import Outcome
@@ -49,9 +52,11 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
     facts = gather(untrained, cache)
     check_app(recipe)
     plan, annotations = with_annotations(make_plan(untrained, facts), untrained, facts)
-    outcome = run_part(plan, (plan.data, plan.reference, *annotations.values()), cache, "check", emit)
+    made = [lane for lane in plan.lanes if lane.target.file]
+    keys = [key for key in (plan.data, plan.reference, *annotations.values(), *(lane.export for lane in made)) if key]
+    outcome = run_part(plan, keys, cache, "check", emit)
     sampled, model = outcome.result(plan.data, Sampled), outcome.result(plan.reference, Reference)
-    assert sampled is not None and model is not None, "run_part raises where a step has no result"
+    assert sampled is not None and (model is not None or not plan.reference), "run_part raises where a step has none"
     counts = sampled.counts
     _check_training(recipe, counts.train)
     in_build = min(asked, counts.eval + counts.held_out)
@@ -72,7 +77,16 @@ def check(recipe: Recipe, cache: Path, emit: events.Emit = events.ignore, *, all
             for target in recipe.targets
             if target.name in annotations
         ),
-        tuple(shares_warnings(recipe, model)),
+        tuple(shares_warnings(recipe, model)) if model else (),
+        tuple(_checked_file(lane, outcome) for lane in made),
+    )
+
+
+def _checked_file(lane: Lane, outcome: Outcome) -> CheckedFile:
+    exported, found = outcome.result(lane.export, Exported), outcome.result(lane.export, Elsewhere)
+    assert exported is not None and found is not None, "run_part raises where a step has no result"
+    return CheckedFile(
+        lane.target.name, found.file, found.scheme, exported.inputs, exported.outputs, found.against, exported.warnings
     )
 
 

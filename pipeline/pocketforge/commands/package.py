@@ -78,7 +78,7 @@ def file_of_target(recipe: Path, target: str) -> Path:
             f"there is no release in {folder}", "pocketforge build RECIPE makes one, or give a release's model file"
         )
     written = {each.target: each.path for each in read_manifest(folder).files if each.role == "model"}
-    return folder / written.get(name, file_name(name, known[name].runtime, "model"))
+    return folder / written.get(name, file_name(name, known[name].runtime, "model", known[name].suffix))
 
 
 def recipe_samples(recipe: Recipe, model: AppModel, cache: Path, count: int) -> tuple[AppModel, AppSamples]:

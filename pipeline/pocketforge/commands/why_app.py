@@ -72,6 +72,11 @@ def why_app(
     compared, and the first error that a step met."""
     plan = make_plan(recipe, gather(recipe, cache))
     lane = _lane(plan, target)
+    if lane.target.file:
+        raise RecipeError(
+            f"--app: target {target!r} is a file made elsewhere: how an app prepares its samples is not compared",
+            "run `pocketforge inspect` on it for what it takes",
+        )
     entries = {
         key: entry.files
         for key, entry in run_part(plan, (lane.data, lane.reference, lane.export), cache, "why", emit).entries.items()

@@ -42,6 +42,7 @@ class RunRequest:
         steps: How many rows of the inputs are one sequence, of a model with states that are fed back; 0 where none are.
         states: Of each state: the place of the input, and of the output that it is at the next step.
         further: Samples of other sizes, that the same session runs after those; on the host.
+        look: Whether the file is only loaded, and told of: nothing is run; on the host.
         place: Where, in the words of the device's kind.
         files: Role → a file that the place is of: an emulated device's "profile" (or a shipped profile's name), a
             user's own "runner" and "runner_library" for a phone.
@@ -59,6 +60,7 @@ class RunRequest:
     steps: int = 0
     states: tuple[tuple[int, int], ...] = ()
     further: tuple[FurtherSamples, ...] = ()
+    look: bool = False
     place: Place = HERE
     files: Mapping[str, str | Path] = field(default_factory=dict)
 

@@ -20,9 +20,9 @@ from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
 from pocketforge.facts.versions import recipe_versions, version_of
 from pocketforge.files import is_special
-from pocketforge.plan.roles import judging_role, loss_role, teacher_role
+from pocketforge.plan.roles import file_role, judging_role, loss_role, teacher_role
 from pocketforge.plan.steps import Facts, ReadFiles
-from pocketforge.recipe import Data, Model, Output, Recipe
+from pocketforge.recipe import Data, Model, Output, Recipe, Target
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.user_words import user_code
 from pocketforge.run.fingerprints import Fingerprints
@@ -108,7 +108,8 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
     roles: dict[str, _Role] = {}
     for _, table in recipe.tables_with_files():
         if isinstance(table, Model):
-            roles["definition"] = _definition(recipe, table.definition)
+            if table.definition:
+                roles["definition"] = _definition(recipe, table.definition)
             if table.weights:
                 roles["weights"] = _exactly(recipe.resolve(table.weights))
         elif isinstance(table, Data):
@@ -121,6 +122,8 @@ def _model_roles(recipe: Recipe, notes: list[str]) -> dict[str, _Role]:
             roles |= _training_roles(recipe, table)
         elif isinstance(table, Output):
             roles |= _output_roles(recipe, table)
+        elif isinstance(table, Target) and table.file:
+            roles[file_role(table.file)] = _exactly(recipe.resolve(table.file))
     return roles
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pocketforge.accuracy.score import Judge, Scored, held_against, score
+from pocketforge.accuracy.score import Judge, Scored, held_against, in_words, score
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.outputs import Output, paired
 from pocketforge.metrics import Array, argmax_agreement, compare, equal_share, last_of_each
@@ -132,7 +132,8 @@ class Truth:
     """What a file's outputs are held against.
 
     Attributes:
-        outputs: The model's answers in PyTorch, first the one that a task is about.
+        outputs: The model's answers in PyTorch, first the one that a task is about; none of a file made elsewhere that
+            is held against nothing but its targets.
         judge: By what outputs are judged that have a role.
         before: What the model's own come to by that.
         task: classification, regression or outputs.
@@ -168,16 +169,21 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
     """The metrics of every output that has a role, their drops from the reference's, and parity of every output."""
     classes, reference, graph = truth.of_classes, truth.outputs, truth.graph
     figures = hold(outputs, reference, classes=classes)
+    if not reference:
+        figures = [OutputFigures(each.name, str(each.values.dtype), {}) for each in outputs]
     if graph:
         figures = [graph.hold(each, outputs, reference, classes=classes) for each in figures]
     pairs = {other.name: (one, other) for one, other in paired(outputs, reference)}
     if not truth.is_classification:
         figures = [
-            _with_agreement(each, *pairs[each.name], truth.judge.targets.count) if each.name in classes else each
+            _with_agreement(each, *pairs[each.name], truth.judge.targets.count)
+            if each.name in classes and each.name in pairs
+            else each
             for each in figures
         ]
     faults: dict[str, str] = {}
-    scores = _scores(truth, {name: one.values for name, (one, _) in pairs.items()}, faults)
+    judged = [one for one, _ in pairs.values()] if reference else outputs
+    scores = _scores(truth, {one.name: one.values for one in judged}, faults)
     measured = dataclasses.replace(
         _worst(figures),
         samples=truth.judge.targets.count,
@@ -185,7 +191,7 @@ def measure(outputs: Sequence[Output], truth: Truth) -> Measured:
         accuracy=by_metric(scores),
         unscored=faults,
     )
-    first = pairs.get(reference[0].name)
+    first = pairs.get(reference[0].name) if reference else None
     if first is None or not truth.is_classification:
         return measured
     simulated = graph.outputs[0].values if graph else None
@@ -223,6 +229,8 @@ def _scores(truth: Truth, answers: Mapping[str, Array], faults: dict[str, str]) 
     before = {each.output.name: each for each in truth.before}
     return tuple(
         held_against(before[each.output.name], each, truth.judge)
+        if each.output.name in before
+        else in_words(each, truth.judge)
         for each in score(truth.judge, finite, "the file", faults=faults)
     )
 

@@ -12,6 +12,7 @@ from pocketforge.devices.outputs import Output, stored_outputs
 from pocketforge.errors import ToolFailed
 from pocketforge.files import hash_file
 from pocketforge.measure.dead_files import with_layer
+from pocketforge.outcomes.elsewhere import fed, judged_outputs
 from pocketforge.outcomes.reference import StepSequence
 from pocketforge.registries import RUNTIMES
 
@@ -36,7 +37,7 @@ def run_file(
         session=RUNTIMES[runtime].session,
         model=path,
         sha256=hash_file(path),
-        inputs=tuple(sample_paths(inputs["data"], "eval")),
+        inputs=fed(inputs["export"], sample_paths(inputs["data"], "eval")),
         outputs=out,
         steps=sequence.steps if sequence else 0,
         states=tuple((each.input, each.output) for each in sequence.states) if sequence else (),
@@ -46,4 +47,4 @@ def run_file(
         answer = host.run(request, python=python) if python else host.run(request)
     except ToolFailed as error:
         raise with_layer(error, inputs["export"]) from None
-    return answer, stored_outputs(out, answer.outputs)
+    return answer, stored_outputs(out, judged_outputs(inputs["export"], answer.outputs))

@@ -124,8 +124,8 @@ class Reference:
     """What stage `reference` found.
 
     Attributes:
-        parameters: How many values the model has to learn.
-        macs: Multiply-accumulates of one inference.
+        parameters: How many values the model has to learn; None of a file.
+        macs: Multiply-accumulates of one inference; None of a file.
         accuracy: Every metric by its name, on the eval samples: of the first output that has it.
         eval_samples: How many those are.
         inputs: What the model takes, in order.
@@ -136,13 +136,14 @@ class Reference:
         kept: Positions of the model's outputs that files have, where the recipe leaves some out; empty for all.
         varying: Where sizes of inputs vary; shapes are those that are evaluated then. None of other models.
         shares: Outputs that softmax or sigmoid is the last layer of.
+        file: Name of the model file that answered; empty where the PyTorch model did.
     """
 
     FILE: ClassVar[str] = "reference.json"
     OMIT_UNSET: ClassVar[bool] = True
 
-    parameters: int
-    macs: int
+    parameters: int | None
+    macs: int | None
     accuracy: Mapping[str, float]
     eval_samples: int
     inputs: tuple[ModelTensor, ...]
@@ -153,3 +154,9 @@ class Reference:
     kept: tuple[int, ...] = ()
     varying: VaryingSizes | None = None
     shares: tuple[SharesOf, ...] = ()
+    file: str = ""
+
+    @property
+    def title(self) -> str:
+        """What answered, in words."""
+        return self.file or "the model in PyTorch"

@@ -32,6 +32,11 @@ def place_of(device: EmulatedDevice) -> EmulatedPlace:
     return EmulatedPlace(device.via, device.cores, device.time_limit_s, device.memory_limit_bytes)
 
 
+def scheme_of(target: Target) -> str:
+    """Empty of a file made elsewhere: what it holds says it."""
+    return "" if target.file else target.quantize.scheme
+
+
 def add_host(build: Steps, target: Target, device: Device, needs: Mapping[str, str]) -> OnDevice:
     """A benchmark on this machine: `verify` ran the file here already."""
     assert isinstance(device, HostDevice)
@@ -108,7 +113,7 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
         target,
         VerifyDeviceSpec(
             target.runtime,
-            target.quantize.scheme,
+            scheme_of(target),
             recipe.task,
             place,
             device.eval_samples,
@@ -154,7 +159,7 @@ def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str)
     limits = DeviceLimits(device.min_sqnr_db, device.min_argmax_agreement, device.max_steps)
     return VerifyDeviceSpec(
         target.runtime,
-        target.quantize.scheme,
+        scheme_of(target),
         build.recipe.task,
         place_of(device),
         device.eval_samples,

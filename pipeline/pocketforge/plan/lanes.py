@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pocketforge.plan.builder import Steps
 from pocketforge.plan.compress import add_compress, add_gains, definition_libraries, model_source
+from pocketforge.plan.files import add_answers, add_file
 from pocketforge.plan.judging import judging_libraries, judging_reads
 from pocketforge.plan.kinds import add_steps
 from pocketforge.plan.package import Packed, add_package, pixel_data, resized_by_mediapipe, takes_pictures
@@ -26,12 +27,16 @@ from pocketforge.specs.verify import VerifySpec
 def make_plan(recipe: Recipe, facts: Facts) -> Plan:
     """Lay out every step of a build. Equal inputs give equal plans."""
     build = Steps(recipe, facts)
+    data = _add_data(build, recipe)
+    if not recipe.model.is_pytorch:
+        answers = add_answers(build, recipe, data) if recipe.model.definition else ""
+        files = tuple(add_file(build, recipe, target, data, answers) for target in recipe.targets)
+        return Plan(build.steps(), data, answers, files)
     model = model_source(recipe)
     paths = {"data_root": Path(recipe.folder)}
     if recipe.model.weights:
         paths["weights"] = recipe.resolve(recipe.model.weights)
     also = definition_libraries(recipe.model.definition)
-    data = _add_data(build, recipe)
     changes = add_compress(build, recipe, paths, also)
     source = LaneSource(model, paths, also, data, "", changes[-1].key if changes else "")
     source = dataclasses.replace(source, reference=_add_reference(build, recipe, source))
@@ -45,7 +50,10 @@ def _add_data(build: Steps, recipe: Recipe, lane: str = TRUNK, data: Data | None
     paths = {"data_root": Path(recipe.folder)}
     if recipe.data.labels:
         paths["labels"] = recipe.resolve(recipe.data.labels)
-    sampling = data_spec(data or recipe.data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
+    data = data or recipe.data
+    if not recipe.model.is_pytorch:  # nothing is calibrated: one sample is set apart, for what wants to look at some
+        data = dataclasses.replace(data, calibration_samples=1)
+    sampling = data_spec(data, recipe.seed, recipe.task, recipe.judged, recipe.model.inputs)
     return build.add("data", lane, sampling, {}, reads=("data", "labels", "preprocess"), paths=paths)
 
 
@@ -73,6 +81,8 @@ def _add_reference(build: Steps, recipe: Recipe, source: LaneSource, lane: str =
 
 def _add_target(build: Steps, recipe: Recipe, target: Target, source: LaneSource) -> Lane:
     """A lane from the trunk; of a bucket from samples and model at its size, which buckets of one size share."""
+    if target.file:
+        return add_file(build, recipe, target, source.data, source.reference)
     if not target.bucket:
         return _add_lane(build, recipe, target, source)
     sized = recipe_at(recipe, target.bucket)

@@ -25,6 +25,11 @@ def runner_role(runner: str) -> str:
     return f"runner {runner}"
 
 
+def file_role(file: str) -> str:
+    """Under what the digest of a model file made elsewhere is among the facts."""
+    return f"file {file}"
+
+
 def profile_role(profile: str) -> str:
     """Under what a profile's digest and path are among the facts."""
     return f"profile {profile}"

@@ -149,11 +149,12 @@ class Lane:
     Attributes:
         target: The target that they build.
         quantize: Key of the step that quantizes; empty for a float target.
-        export: Key of the step that writes the file.
+        export: Key of the step that writes the file, or takes in one that was made elsewhere.
         verify: Key of the step that runs the file here and compares it with the model.
         on: Name of a [[device]] → its steps.
         data: Key of the step that reads the samples for it: a bucket has its own, and a file that takes raw ones.
-        reference: Key of the step that traces the model for it, or packed that: a bucket has its own.
+        reference: Key of the step that traces the model for it, or packed that: a bucket has its own. Empty of a file
+            made elsewhere that is held against no other answers.
         prepared: Of a file that does something of the app's side: key of the step that reads the samples as the model
             itself takes them; else empty.
         traced: Of such a file: key of the step that traces the model as it is; else empty.
@@ -181,7 +182,7 @@ class Plan:
     Attributes:
         steps: In an order that can be run from first to last.
         data: Key of the step that reads the samples.
-        reference: Key of the step that traces the model.
+        reference: Key of the step that traces the model, or asks the model file that is the reference; empty for none.
         lanes: One for each target.
         changes: The steps that compress the model, in order.
         gains: Key of the step that measures them; empty without any.

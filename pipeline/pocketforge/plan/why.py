@@ -69,5 +69,10 @@ def with_why(
             raise RecipeError(
                 f"the recipe has no target {name!r}{suggest(name, list(lanes))}", f"targets: {', '.join(lanes)}"
             )
+        if lanes[name].target.file:
+            raise RecipeError(
+                f"target {name!r} is a file made elsewhere: no form of the model is known between PyTorch and the file",
+                "its report says how far each output is from the reference's",
+            )
         keys[name] = add_why(build, plan, lanes[name], samples)
     return dataclasses.replace(plan, steps=(*plan.steps, *build.steps())), keys

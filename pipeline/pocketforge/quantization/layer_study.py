@@ -48,6 +48,7 @@ class Scorer:
         self.program, self.samples, self.quantize, self.task = program, samples, quantize, sampling.task
         data = open_dataset(sampling.data, resolver(inputs.get("data_root")), inputs.get("labels"))
         macs = files.read(inputs["reference"], Reference).macs
+        assert macs is not None, "a PyTorch model's are counted"
         count = int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, QUESTION_MACS / max(macs, 1))))
         parts = (data.calibration, data.train)
         taken = [part[i] for part in parts for i in range(min(len(part), count))][:count]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
+from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import check_args, check_name
 from pocketforge.recipe.ranges import check_path
 from pocketforge.recipe.sizes import SizeRange, Sizes, by_name
+from pocketforge.registries import nearest_formats
 
 SHARED_DEFINITIONS = ("torchvision:", "timm:", "transformers:")
 
@@ -95,9 +98,8 @@ def names_of_inputs(inputs: Sequence[InputSpec]) -> tuple[str, ...]:
     return tuple(name or ("input" if len(own) == 1 else f"input_{k}") for k, name in enumerate(own))
 
 
-# Endings of what holds weights, TorchScript among them, or is a phone's file already.
+# Endings of what holds weights, TorchScript among them.
 _WEIGHTS = (".pt", ".pth", ".jit", ".ts", ".ckpt", ".bin", ".safetensors")
-_EXPORTED = (".onnx", ".ort", ".tflite", ".pte")
 
 
 def _of_weights(definition: str) -> str:
@@ -107,8 +109,6 @@ def _of_weights(definition: str) -> str:
             ": weights go into model.weights, beside a .py whose build() makes the module that they belong to (also "
             "TorchScript's, whose graph cannot be traced again)"
         )
-    if definition.lower().endswith(_EXPORTED):
-        return ": a file for phones is not made into another; give the PyTorch model that it was exported from"
     return ""
 
 
@@ -118,7 +118,8 @@ class Model:
 
     Attributes:
         definition: `file.py` (with `build(**args)`), `file.pt2` (a torch.export archive), `torchvision:NAME`,
-            `timm:NAME` or `transformers:DIR`.
+            `timm:NAME` or `transformers:DIR`; or, in a recipe whose targets are all files made elsewhere, a model file
+            whose answers are the reference. Empty only for no model at all (NO_MODEL).
         weights: File of safetensors or a PyTorch checkpoint; empty where the definition brings its own, or has none.
         args: What `build` or the library's constructor is called with: plain values.
         inputs: In the model's order; empty: as `example_inputs()` or the data give them.
@@ -138,6 +139,9 @@ class Model:
     eval_size: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.definition or self.is_file:
+            self._check_alone()
+            return
         shared = self.definition.startswith(SHARED_DEFINITIONS)
         if not shared and not self.definition.endswith((".py", ".pt2")):
             raise ValueError(
@@ -155,6 +159,27 @@ class Model:
         check_path(self.definition.partition(":")[2] or self.definition, "definition")
         check_path(self.weights, "weights")
         check_args(self.args)
+
+    def _check_alone(self) -> None:
+        """Nothing is said of no model, and a model file says all of itself."""
+        said = [each.name for each in fields(self) if each.name != "definition" and getattr(self, each.name)]
+        if said and not self.definition:
+            raise WrongTable(Fault("missing", "definition"))
+        if said:
+            raise ValueError(
+                f"{said[0]} is for a PyTorch model, and {self.definition} says itself what it takes and gives"
+            )
+        check_path(self.definition, "definition")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a model file, which a runtime answers for."""
+        return PurePath(self.definition).suffix.lower() in nearest_formats()
+
+    @property
+    def is_pytorch(self) -> bool:
+        """Whether there is a PyTorch model to trace, to train and to export."""
+        return bool(self.definition) and not self.is_file
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -197,3 +222,7 @@ class Model:
 
     def named_files(self) -> dict[str, str]:
         return {"weights": self.weights, "definition": definition_place(self.definition)}
+
+
+# Of a recipe of files made elsewhere that are held against nothing but their targets.
+NO_MODEL = Model("")

@@ -19,6 +19,7 @@ from pocketforge.recipe.device import (
     gives,
 )
 from pocketforge.recipe.faults import Fault, WrongTable
+from pocketforge.recipe.file_rules import faults_of_files
 from pocketforge.recipe.input_rules import faults_of_inputs
 from pocketforge.recipe.loss_rules import (
     faults_of_dropped,
@@ -54,7 +55,8 @@ class Recipe:
 
     Attributes:
         name: Of the build and its output folder.
-        model: Where the model comes from.
+        model: Where the model comes from. Files made elsewhere need none (NO_MODEL): they are then held against no
+            other answers.
         data: Real samples.
         targets: The files to ship, one or more; one for each bucket of a target with `sizes`.
         seed: Splits, calibration and training follow from it.
@@ -94,6 +96,7 @@ class Recipe:
         faults += [*self._fault_quantize(), *self._fault_cores(), *self._fault_budgets(), *self._fault_waivers()]
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
+        faults += faults_of_files(self.model, self.targets, self.compress, self.outputs)
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
@@ -439,6 +442,8 @@ class Recipe:
         for index, output in enumerate(self.outputs or self.judged):
             yield f"output[{index}]" if self.outputs else "metric", output
         yield from self.finetunes()
+        for index, target in enumerate(self.targets):
+            yield f"target[{index}]", target
         for index, device in enumerate(self.devices):
             yield f"device[{index}]", device
         yield "app", self.app

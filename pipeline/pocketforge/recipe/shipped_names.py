@@ -24,10 +24,11 @@ LONGEST_NAME_BYTES = 255
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789")}
 
 
-def file_name(target: str, runtime: str, role: str) -> str:
-    """NAME with the runtime's ending for the model file, NAME.ROLE for a file beside it."""
+def file_name(target: str, runtime: str, role: str, suffix: str = "") -> str:
+    """NAME with the runtime's ending for the model file, NAME.ROLE for a file beside it. suffix: of a model file that
+    was made elsewhere, and may be of another of the runtime's kinds."""
     if role == MODEL:
-        return target + RUNTIMES[runtime].suffix
+        return target + (suffix or RUNTIMES[runtime].suffix)
     if role not in RUNTIMES[runtime].beside:  # recipes were checked without it
         raise AssertionError(
             f"runtime {runtime} writes a file {role!r}, which its RUNTIMES entry does not have in beside"
@@ -42,8 +43,8 @@ def sidecar_name(target: str, role: str) -> str:
 
 def shipped_names(target: Target) -> Iterator[str]:
     """All that a target puts into release/."""
-    for role in (MODEL, *RUNTIMES[target.runtime].beside):
-        yield file_name(target.name, target.runtime, role)
+    for role in (MODEL, *(() if target.file else RUNTIMES[target.runtime].beside)):
+        yield file_name(target.name, target.runtime, role, target.suffix)
         yield sidecar_name(target.name, role)
 
 

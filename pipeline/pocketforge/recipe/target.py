@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import ClassVar, Literal
 
+from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.names import Runtime, check_name, suggest
 from pocketforge.recipe.package import Package
 from pocketforge.recipe.quantize import Quantize
@@ -15,10 +17,11 @@ from pocketforge.recipe.ranges import (
     SHARE,
     STEPS_OF_OUTPUT,
     Range,
+    check_path,
     check_ranges,
 )
 from pocketforge.recipe.support import refusal
-from pocketforge.registries import RUNTIMES, RuntimeInfo
+from pocketforge.registries import RUNTIMES, RuntimeInfo, nearest_formats
 
 Consumer = Literal["mediapipe", "litert_js", "onnxruntime_web", "mobile_checker"]
 # Consumer → the runtime whose files it reads, and its name in words.
@@ -128,9 +131,10 @@ class Target:
 
     Attributes:
         name: Of the file, without its ending.
-        runtime: Name in RUNTIMES.
+        runtime: Name in RUNTIMES; of a file made elsewhere by its ending, where nothing is said.
         quantize: How; float32 by default.
-        layout: Of the file's image inputs; NHWC where MediaPipe is a consumer and nothing is said, else NCHW.
+        layout: Of the file's image inputs; NHWC where MediaPipe is a consumer and nothing is said, else NCHW. Of a file
+            made elsewhere what it has to be; empty for what it is.
         io: Type of the values that the file takes and gives, where these are real numbers in the model.
         opset: ONNX operator set, 18 to 23; None for the exporter's.
         verify: When the file counts as wrong.
@@ -139,10 +143,11 @@ class Target:
         sizes: Buckets: a file of fixed shapes for each of these lengths, of the inputs' sizes that vary in their order;
             None: one file.
         bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
+        file: A model file made elsewhere, in place of one that is exported; empty for one that is.
     """
 
     name: str
-    runtime: Runtime
+    runtime: Runtime = ""
     quantize: Quantize = Quantize()  # noqa: RUF009 - frozen, so one for all does no harm
     layout: Literal["", "NCHW", "NHWC"] = ""
     io: Literal["float32", "int8", "uint8"] = "float32"
@@ -152,9 +157,15 @@ class Target:
     consumers: tuple[Consumer, ...] = ()
     sizes: tuple[tuple[int, ...], ...] | None = None
     bucket: tuple[int, ...] = ()
+    file: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
+        if self.file:
+            self._check_file()
+            return
+        if not self.runtime:
+            raise WrongTable(Fault("missing", "runtime"))
         if not self.layout:  # so that nobody else has to ask what is meant
             for_tasks = "mediapipe" in self.consumers and self.runtime == "tflite"
             object.__setattr__(self, "layout", "NHWC" if for_tasks else "NCHW")
@@ -196,6 +207,36 @@ class Target:
         if self.verify.tflite_runtime == "require" and "tflite_runtime" not in runtime.target_keys:
             having = _having("tflite_runtime")
             raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {self.runtime!r}")
+
+    def _check_file(self) -> None:
+        """Of a file made elsewhere the runtime is what reads its ending; what an exporter is told is not for it."""
+        check_path(self.file, "file")
+        name, ending = PurePath(self.file).name, PurePath(self.file).suffix.lower()
+        known = {suffix: runtime for suffix, (runtime, _) in nearest_formats().items()}
+        runtime = self.runtime or known.get(ending, "")
+        if not runtime:
+            raise ValueError(f"file: no runtime loads {name}; endings: {', '.join(sorted(known))}")
+        if runtime not in RUNTIMES:
+            raise ValueError(f"runtime: unknown value {runtime!r}{suggest(runtime, RUNTIMES)}")
+        endings = [each.suffix for each in RUNTIMES[runtime].formats]
+        if ending not in endings:
+            raise ValueError(f"file: runtime {runtime} loads {' and '.join(endings)} files, found {name}")
+        object.__setattr__(self, "runtime", runtime)
+        plain = Target("plain", runtime)
+        for key in ("quantize", "io", "opset", "package", "consumers", "sizes"):
+            if getattr(self, key) != getattr(plain, key):
+                raise ValueError(f"{key} is for a file that is exported, and {self.file!r} is as it is: leave it out")
+        if self.verify.tflite_runtime == "require" and "tflite_runtime" not in RUNTIMES[runtime].target_keys:
+            having = _having("tflite_runtime")
+            raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {runtime!r}")
+
+    def named_files(self) -> dict[str, str]:
+        return {"file": self.file}
+
+    @property
+    def suffix(self) -> str:
+        """Of the model file that it ships."""
+        return PurePath(self.file).suffix.lower() if self.file else RUNTIMES[self.runtime].suffix
 
     def _check_consumers(self) -> None:
         """Each reads files of one runtime; none of .tflite takes int8 at its borders, MediaPipe Tasks channels last."""

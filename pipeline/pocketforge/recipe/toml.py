@@ -25,7 +25,7 @@ from pocketforge.recipe.compress import KINDS, Auto, Compress
 from pocketforge.recipe.device import KINDS as DEVICE_KINDS
 from pocketforge.recipe.device import Device
 from pocketforge.recipe.faults import Fault, WrongTable, join
-from pocketforge.recipe.model import InputSpec
+from pocketforge.recipe.model import NO_MODEL, InputSpec
 from pocketforge.recipe.names import check_file, check_keys, suggest
 from pocketforge.recipe.output import Output, Post
 from pocketforge.recipe.output_loss import OutputLoss
@@ -57,8 +57,11 @@ Kind = TypeVar("Kind")
 _WORDS = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe file; raises RecipeError with every fault found."""
+def load_recipe(path: Path, for_pytorch: str = "") -> Recipe:
+    """Read and check a recipe file; raises RecipeError with every fault found.
+
+    for_pytorch: what needs the PyTorch model that a recipe of files made elsewhere is without, in words.
+    """
     try:
         check_file(path)
         # With or without a byte-order mark, as some editors of Windows write it.
@@ -68,7 +71,13 @@ def load_recipe(path: Path) -> Recipe:
     except (OSError, ValueError) as error:  # UnicodeDecodeError is one, a NUL in the path another, and check_file's
         reason = error.strerror if isinstance(error, OSError) else _not_text(error)
         raise RecipeError(f"cannot read the recipe {path}: {reason}") from None
-    return parse_recipe(text, str(path), os.path.dirname(os.path.realpath(path)))
+    recipe = parse_recipe(text, str(path), os.path.dirname(os.path.realpath(path)))
+    if for_pytorch and not recipe.model.is_pytorch:
+        raise RecipeError(
+            f"{for_pytorch} needs a PyTorch model, and {path} has none: its targets are files made elsewhere",
+            "model.definition names one",
+        )
+    return recipe
 
 
 def _short(fault: str) -> str:
@@ -87,6 +96,8 @@ def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
     except (ValueError, RecursionError) as error:
         # Not only TOMLDecodeError: an integer of thousands of digits is Python's own ValueError.
         raise RecipeError(f"{origin} is not valid TOML: {error}") from None
+    if "model" not in raw and _all_have_files(raw.get("target")):
+        raw["model"] = {"definition": NO_MODEL.definition}
     try:
         recipe = _converter().structure(raw, Recipe)
     except BaseValidationError as error:
@@ -95,6 +106,11 @@ def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
         more = [f"… and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
         raise RecipeError(f"{origin} has {count}:", faults=[*faults[:_MOST_FAULTS], *more]) from None
     return dataclasses.replace(recipe, folder=folder)
+
+
+def _all_have_files(targets: object) -> bool:
+    """Whether all targets are files made elsewhere: such a recipe may be without a model."""
+    return isinstance(targets, list) and bool(targets) and all(isinstance(t, dict) and "file" in t for t in targets)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from pocketforge.records.measured import (
 from pocketforge.records.model import Agreement, Compression, CompressionStep, OutputAgreement, Reference
 from pocketforge.records.report import SCHEMA_VERSION, Empty, Report, StepRecord
 from pocketforge.records.target import (
+    UNKNOWN_SCHEME,
     Artifact,
     Delegation,
     JudgedOn,
@@ -48,6 +49,7 @@ from pocketforge.registries import PYTORCH
 __all__ = [
     "PYTORCH",
     "SCHEMA_VERSION",
+    "UNKNOWN_SCHEME",
     "UNTOLD",
     "Agreement",
     "Artifact",

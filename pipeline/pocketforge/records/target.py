@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import CodebookChoice, Repairs
@@ -17,7 +18,9 @@ from pocketforge.records.words import Count, FileBytes, May, Name, Sha256, Share
 from pocketforge.registries import RUNTIMES
 
 RuntimeName = Annotated[str, May(names=tuple(RUNTIMES.ours))]
-SchemeName = Annotated[str, May(names=tuple(SCHEMES.ours))]
+# Of a file made elsewhere that could not be read.
+UNKNOWN_SCHEME = "unknown"
+SchemeName = Annotated[str, May(names=(*SCHEMES.ours, UNKNOWN_SCHEME))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class TargetFacts:
         numerics: What the file's numbers are, in words.
         quantized_layers: How many layers compute in fewer bits.
         float_layers: Those that stayed float.
+        elsewhere: Of a file made elsewhere: which it is, and what it was held against (docs/files.md).
         package: What the file does of the app's side (docs/packaging.md).
         mixed: How the layers of scheme `mixed` were chosen (docs/quantization.md).
         codebook: Sizes of a codebook, and what each weight lost.
@@ -134,6 +138,7 @@ class TargetFacts:
     numerics: Name | None = None
     quantized_layers: Count | None = None
     float_layers: tuple[str, ...] | None = None
+    elsewhere: Elsewhere | None = None
     package: Packed | None = None
     mixed: MixedChoice | None = None
     codebook: CodebookChoice | None = None
@@ -165,7 +170,7 @@ class TargetRecord:
     Attributes:
         name: As the recipe names it.
         runtime: Which loads its file.
-        scheme: How it was quantized.
+        scheme: How it was quantized; of a file made elsewhere what it holds, "unknown" of one that could not be read.
         status: "wrong": a check did not pass. "failed": a step did not end.
         artifacts: Its files, the model first.
         checks: Every comparison that was made.

@@ -107,7 +107,12 @@ def _card(contents: Contents, target: ShippedTarget) -> dict[str, object]:
         "modelParameters": {
             "approach": {"type": "supervised"},
             "task": _task(contents),
-            "modelArchitecture": contents.told(contents.recipe.model.definition),
+            # Of a file made elsewhere nobody says it.
+            **(
+                {}
+                if target.record.facts.elsewhere
+                else {"modelArchitecture": contents.told(contents.recipe.model.definition)}
+            ),
             "datasets": [{"ref": _DATA}],
             "inputs": [{"format": _tensor(each)} for each in target.exported.inputs],
             "outputs": [{"format": _tensor(each)} for each in target.exported.outputs],
@@ -147,8 +152,9 @@ def settings_of_all(contents: Contents) -> Iterator[tuple[str, str]]:
     for split, count in (("calibration", counts.calibration), ("train", counts.train), ("eval", counts.eval)):
         yield f"samples.{split}", str(count)
     if contents.reference:
-        yield "parameters", str(contents.reference.parameters)
-        yield "macs", str(contents.reference.macs)
+        for name, value in (("parameters", contents.reference.parameters), ("macs", contents.reference.macs)):
+            if value is not None:
+                yield name, str(value)
 
 
 def settings_of(contents: Contents, target: ShippedTarget) -> Iterator[tuple[str, str]]:

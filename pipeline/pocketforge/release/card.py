@@ -68,7 +68,7 @@ def _accuracy(contents: Contents) -> Iterator[str]:
     found = {each.record.name: (dict(each.figures()), each.eval_samples) for each in contents.targets}
     if contents.reference:
         model = contents.reference
-        found = {"the model in PyTorch": (dict(model.accuracy), model.eval_samples), **found}
+        found = {model.title: (dict(model.accuracy), model.eval_samples), **found}
     metrics = list(dict.fromkeys(name for figures, _ in found.values() for name in figures))
     if metrics:
         rows = (
@@ -126,6 +126,9 @@ def _made(contents: Contents) -> Iterator[str]:
     for each in contents.targets:
         rows += [(each.record.name, *said) for said in settings_of(contents, each) if said[0] == "quantize"]
     yield from table(("target", "setting", "value"), rows)
+    for each in contents.targets:
+        if made := each.record.facts.elsewhere:
+            yield from ("", f"{plain(each.record.name)} is {plain(made.in_words())}.")
     yield from ("", f"Inputs' hashes, the commit and versions of all libraries: {PROVENANCE} and {BOM}.")
 
 

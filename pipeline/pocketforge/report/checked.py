@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pocketforge.outcomes.data import Counts
-from pocketforge.outcomes.reference import ModelTensor
+from pocketforge.outcomes.reference import ModelTensor, Reference
 from pocketforge.report.tables import console, told, weights_lines
 from pocketforge.results.checked import Checked, TargetNumbers
 from pocketforge.results.concats import concat_lines
@@ -17,17 +17,11 @@ _NAMED = 8
 def show_check(checked: Checked, *, verbose: bool = False) -> None:
     """A line for each thing that was found out; verbose: all layers and operations of each int8 target."""
     model, counts = checked.reference, checked.sampled.counts
-    weights = "".join(weights_lines(model.weights)).removeprefix("weights ")
     lines = {
         "samples": _samples(counts),
         "labels": f"{len(checked.sampled.labels)}",
-        "parameters": f"{model.parameters:,}",
-        "MACs": f"{model.macs:,}",
         **({"data": "; ".join(checked.data)} if checked.data else {}),
-        "inputs": _tensors(model.inputs),
-        "outputs": _tensors(model.outputs),
-        **({"weights": weights} if weights else {}),
-        **{metric: f"{value:.4f}{_of(model.eval_samples, counts)}" for metric, value in model.accuracy.items()},
+        **(_of_model(model, counts) if model else {}),
         "targets": ", ".join(checked.targets),
         **({"losses": ", ".join(checked.losses)} if checked.losses else {}),
     }
@@ -38,8 +32,24 @@ def show_check(checked: Checked, *, verbose: bool = False) -> None:
         screen.print(f"  {numbers.target:<16} {_summary(numbers)}")
         for text in _details(numbers, verbose=verbose):
             screen.print(f"  {'':<16} {text}")
-    for warning in checked.warnings:
+    for file in checked.files:
+        against = f"; to be held against {file.against}" if file.against else ""
+        takes, gives = (", ".join(map(str, side)) for side in (file.inputs, file.outputs))
+        screen.print(f"  {file.target:<16} {file.file}, {file.scheme}: {takes} → {gives}{against}")
+    for warning in (*checked.warnings, *(f"{each.target}: {text}" for each in checked.files for text in each.warnings)):
         told(screen, "warning", "yellow", warning)
+
+
+def _of_model(model: Reference, counts: Counts) -> dict[str, str]:
+    weights = "".join(weights_lines(model.weights)).removeprefix("weights ")
+    return {
+        **({"parameters": f"{model.parameters:,}"} if model.parameters is not None else {}),
+        **({"MACs": f"{model.macs:,}"} if model.macs is not None else {}),
+        "inputs": _tensors(model.inputs),
+        "outputs": _tensors(model.outputs),
+        **({"weights": weights} if weights else {}),
+        **{metric: f"{value:.4f}{_of(model.eval_samples, counts)}" for metric, value in model.accuracy.items()},
+    }
 
 
 def _summary(numbers: TargetNumbers) -> str:

@@ -130,6 +130,8 @@ def _evidence(target: TargetRecord) -> list[str]:
     """What a file's numbers are, where it was seen to run, how much of it an accelerated backend took."""
     facts = target.facts
     lines = [facts.numerics] if facts.numerics else []
+    if facts.elsewhere:
+        lines.append(facts.elsewhere.in_words())
     if facts.package:
         lines.append(in_words_packed(facts.package))
     if facts.runtimes:
@@ -138,7 +140,7 @@ def _evidence(target: TargetRecord) -> list[str]:
         ops = facts.delegation.delegated_ops + facts.delegation.other_ops
         lines[-1] += f"; {facts.delegation.delegated_share:.1%} of {ops} ops in XNNPACK"
     model = facts.files.get("model")
-    if model and len(model.outputs) > 1:
+    if model and model.worst_output and len(model.outputs) > 1:
         figures = ", ".join(f"{output.name} {_nearness(output)}" for output in model.outputs)
         lines.append(f"worst output {model.worst_output} ({figures})")
     for role in dict.fromkeys(at.role for at in facts.sizes):

@@ -97,6 +97,8 @@ def _row(output: Output, reference: Output, scale: float | None, *, judged: int)
 
 
 def _comparable(one: Lane, other: Lane) -> bool:
+    if one.target.file or other.target.file:
+        return False  # whether they have the same weights, nobody says
     if one.target.quantize.scheme != other.target.quantize.scheme or one.reference != other.reference:
         return False  # of other buckets: their samples have other sizes
     return one.quantize == other.quantize  # one step for both, or none for either

@@ -10,6 +10,7 @@ from pocketforge.outcomes.annotate import Annotated, AnnotatedPart
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.recurrent import MOST_IN_FLOAT, refusal
 from pocketforge.outcomes.reference import Reference
+from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.registries import RUNTIMES, RuntimeInfo
 
 
@@ -90,26 +91,51 @@ def _with_kernels(annotated: Annotated, info: RuntimeInfo) -> Annotated:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A model file made elsewhere that its runtime loads and that the samples fit.
+
+    Attributes:
+        target: Its name.
+        file: The file's own.
+        scheme: A name of SCHEMES, by what it holds.
+        inputs: What it takes.
+        outputs: What it gives.
+        against: What it will be held against, in words; empty for nothing.
+        warnings: What a user should know of the samples that it gets, in words.
+    """
+
+    target: str
+    file: str
+    scheme: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    against: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """A recipe whose data were read and whose model ran.
 
     Attributes:
         sampled: Which samples the data gives a build.
-        reference: What the model is, and how good.
+        reference: What the model is, and how good; None of a recipe of files made elsewhere that has none.
         data: What the data's folders and files were taken as, in words.
         targets: Names of the recipe's targets.
         losses: What each output is trained by, in words, where the recipe trains outputs with roles.
         numbers: Of those that compute in integers, in the recipe's order.
         warnings: What a user should know before anything is trained, in words.
+        files: Model files made elsewhere.
     """
 
     sampled: Sampled
-    reference: Reference
+    reference: Reference | None
     data: tuple[str, ...]
     targets: tuple[str, ...]
     losses: tuple[str, ...] = ()
     numbers: tuple[TargetNumbers, ...] = ()
     warnings: tuple[str, ...] = ()
+    files: tuple[CheckedFile, ...] = ()
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -118,22 +144,16 @@ class Checked:
 
     def to_json(self) -> dict[str, object]:
         """As `--json` prints it."""
-        model = self.reference
         return {
             "samples": files.to_json(self.sampled.counts),
-            "evaluated": model.eval_samples,
             "labels": len(self.sampled.labels),
             "data": self.data,
-            "inputs": files.to_json(model.inputs),
-            "outputs": files.to_json(model.outputs),
-            "parameters": model.parameters,
-            "macs": model.macs,
-            **({"weights": files.to_json(model.weights)} if model.weights else {}),
-            "accuracy": {name: round(value, 6) for name, value in model.accuracy.items()},
+            **(_of_model(self.reference) if self.reference else {}),
             "targets": self.targets,
             **({"refused": self.refused} if self.refused else {}),
             **({"losses": self.losses} if self.losses else {}),
             **({"warnings": self.warnings} if self.warnings else {}),
+            **({"files": files.to_json(self.files)} if self.files else {}),
             "numbers": {
                 each.target: {
                     "runtime": each.runtime,
@@ -143,3 +163,15 @@ class Checked:
                 for each in self.numbers
             },
         }
+
+
+def _of_model(model: Reference) -> dict[str, object]:
+    return {
+        "evaluated": model.eval_samples,
+        "inputs": files.to_json(model.inputs),
+        "outputs": files.to_json(model.outputs),
+        "parameters": model.parameters,
+        "macs": model.macs,
+        **({"weights": files.to_json(model.weights)} if model.weights else {}),
+        "accuracy": {name: round(value, 6) for name, value in model.accuracy.items()},
+    }

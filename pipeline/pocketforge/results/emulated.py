@@ -31,7 +31,7 @@ def read(device: str, on: OnDevice, outcome: Outcome, _known: Facts) -> DeviceRe
     """about: "verify" (against the host), "counts" (by class and by function), "estimate"; what ended is in it."""
     about: dict[str, object] = {} if isinstance(on, Emulated) else {"architecture": "x86_64"}
     verified = outcome.result(on.verify, VerifiedThere)
-    counts = _counts(on, outcome)
+    counts = counts_of(on, outcome)
     estimated = outcome.result(on.estimate, Estimated) if isinstance(on, Emulated) else None
     if verified:
         about["verify"] = verified_facts(verified, "kernels")
@@ -63,7 +63,8 @@ def device_checks(lane: Lane, outcome: Outcome) -> Iterator[Check]:
             yield Check(f"{check.name} on {device}, against the host", check.wanted, check.found, check.passed)
 
 
-def _counts(on: OnDevice, outcome: Outcome) -> Counts | None:
+def counts_of(on: OnDevice, outcome: Outcome) -> Counts | None:
+    """What was counted on an emulated device; None where nothing was."""
     entry = outcome.entries.get(on.count) if isinstance(on, Emulated) else None
     return Counts.from_json(json.loads((entry.files / "counts.json").read_text("utf-8"))) if entry else None
 

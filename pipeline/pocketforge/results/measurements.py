@@ -84,8 +84,9 @@ def _of_file(recipe: Recipe, lane: Lane, model: Artifact, outcome: Outcome) -> I
 
 
 def _of_model(reference: Reference) -> Iterator[_Taken]:
-    yield _Taken("parameters", float(reference.parameters), PYTORCH)
-    yield _Taken("macs", float(reference.macs), PYTORCH)
+    for metric, value in (("parameters", reference.parameters), ("macs", reference.macs)):
+        if value is not None:
+            yield _Taken(metric, float(value), PYTORCH)
 
 
 def _of_outputs(outputs: Measured, runtime: str) -> Iterator[_Taken]:

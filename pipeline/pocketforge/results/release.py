@@ -157,7 +157,7 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
     """What an app needs to feed the file and read its answers, and the evidence that it works."""
     recipe, report, target = shipped.recipe, shipped.report, shipped.target
     is_model = artifact.kind == MODEL
-    measured = target.facts.files.get(artifact.kind)
+    measured, made = target.facts.files.get(artifact.kind), target.facts.elsewhere
     weights = report.reference.weights if isinstance(report.reference, Reference) else None
     return {
         "sidecar_version": SIDECAR_VERSION,
@@ -174,10 +174,13 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
         "task": recipe.task,
         "inputs": files.to_json(exported.inputs),
         "outputs": files.to_json(exported.outputs),
-        **({"output_roles": _roles(recipe, target, exported)} if recipe.outputs else {}),
+        **({"output_roles": roles} if (roles := _roles(shipped, exported)) else {}),
         "labels": shipped.sampled.labels,
         "weights": files.to_json(weights) if weights else {},
-        "preprocessing": make_preprocessing(shipped.sampled.preprocess, exported.inputs),
+        "preprocessing": make_preprocessing(
+            shipped.sampled.preprocess, made.in_samples_order(exported.inputs) if made else exported.inputs
+        ),
+        **({"elsewhere": files.to_json(made)} if made else {}),
         **({"package": files.to_json(target.facts.package)} if target.facts.package else {}),
         "export": exported.facts,
         **sizes_of(recipe, target, artifact.kind),
@@ -191,19 +194,32 @@ def make_sidecar(shipped: Shipped, artifact: Artifact, exported: Exported) -> di
     }
 
 
-def _roles(recipe: Recipe, target: TargetRecord, exported: Exported) -> list[dict[str, object]]:
-    """What each output is, and what was done to it before it was judged: an app has to do the same."""
+def _roles(shipped: Shipped, exported: Exported) -> list[dict[str, object]]:
+    """What each output is, and what was done to it before it was judged: an app has to do the same. Nothing where that
+    is a task's, and of the first one."""
+    recipe, target, made = shipped.recipe, shipped.target, shipped.target.facts.elsewhere
+    if not recipe.outputs and (made is None or len(exported.outputs) == 1):
+        return []
     judged = next((judged_as_packed(t.package, recipe.judged) for t in recipe.targets if t.name == target.name), ())
     of_labels = labelled(judged)
+    names = [output.name or _first_output(shipped, exported) for output in judged]
     return [
         {
-            "name": output.name or exported.outputs[0].name,
+            "name": made.own_name(name, exported.outputs) if made else name,
             "role": output.role,
             "post": output.post_in_words(),
             "labels": output is of_labels,
         }
-        for output in judged
+        for name, output in zip(names, judged, strict=True)
     ]
+
+
+def _first_output(shipped: Shipped, exported: Exported) -> str:
+    """The one that a task is about: the model's first, which need not be a file's that was made elsewhere."""
+    made, reference = shipped.target.facts.elsewhere, shipped.report.reference
+    if made and made.against and isinstance(reference, Reference):
+        return reference.outputs[0].name
+    return made.answers[0] if made else exported.outputs[0].name
 
 
 def _times(measurement: Measurement, target: TargetRecord) -> bool:

@@ -21,6 +21,7 @@ from pocketforge.results.measurements import measurements_of
 from pocketforge.results.shares import shares_warnings
 from pocketforge.results.targets import target_record
 from pocketforge.results.trunk import compression_of, trunk_warnings
+from pocketforge.results.unjudged import unjudged_files
 from pocketforge.results.worse import worse_than_float
 from pocketforge.run.walk import Outcome
 
@@ -48,7 +49,7 @@ def make_report(
         on_devices = results_of(lane, outcome, facts)
         record = target_record(lane, outcome, on_devices, (why or {}).get(lane.target.name))
         targets.append(record)
-        own = outcome.result(lane.reference, Reference)
+        own = outcome.result(lane.reference, Reference) if lane.reference else None
         measurements += measurements_of(recipe, lane, record, own, outcome, on_devices)
     gates = judge(recipe, measurements, baselines=baselines)
     compression = compression_of(plan, outcome)
@@ -68,6 +69,7 @@ def make_report(
         warnings=(
             *(f"{target.name}: {warning}" for target in targets for warning in target.warnings),
             *worse_than_float(recipe, targets, measurements),
+            *unjudged_files(recipe, targets),
             *(trunk_warnings(compression) if compression else ()),
             *(shares_warnings(recipe, reference) if reference else ()),
         ),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.package import Packed
 from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
-from pocketforge.records import Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.records import UNKNOWN_SCHEME, Artifact, TargetFacts, TargetRecord, WhyWrong
 from pocketforge.registries import RUNTIMES
 from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
@@ -30,6 +31,7 @@ class _Told:
     packed: Packed | None
     quantized: Quantized | None
     verified: Verified | None
+    made: Elsewhere | None
     on_devices: Mapping[str, DeviceResult]
 
 
@@ -43,6 +45,7 @@ def target_record(
         packed=outcome.result(lane.reference, Packed) if lane.traced else None,
         quantized=quantized.in_runtime(RUNTIMES[lane.target.runtime].dynamic_layers) if quantized else None,
         verified=outcome.result(lane.verify, Verified),
+        made=outcome.result(lane.export, Elsewhere) if lane.target.file else None,
         on_devices=on_devices,
     )
     device_keys = [key for _, on in in_order(lane) for key in on.keys]
@@ -55,7 +58,7 @@ def target_record(
     return TargetRecord(
         name=lane.target.name,
         runtime=lane.target.runtime,
-        scheme=lane.target.quantize.scheme,
+        scheme=_scheme(lane, told.made),
         status="wrong" if wrong else "built" if complete else "failed",
         artifacts=tuple(_artifacts(lane, told.exported, outcome)) if told.exported else (),
         checks=checks,
@@ -91,7 +94,13 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             sizes=told.verified.sizes,
             kernels=judged_on(told.verified.kernels, told.on_devices),
         )
-    return dataclasses.replace(known, why=why, package=told.packed)
+    return dataclasses.replace(known, why=why, package=told.packed, elsewhere=told.made)
+
+
+def _scheme(lane: Lane, made: Elsewhere | None) -> str:
+    if lane.target.file:
+        return made.scheme if made else UNKNOWN_SCHEME
+    return lane.target.quantize.scheme
 
 
 def _table(value: object) -> Mapping[str, object]:
@@ -136,7 +145,7 @@ def _artifacts(lane: Lane, exported: Exported, outcome: Outcome) -> Iterator[Art
         yield Artifact(
             key=lane.export,
             kind=role,
-            path=file_name(lane.target.name, lane.target.runtime, role),
+            path=file_name(lane.target.name, lane.target.runtime, role, lane.target.suffix),
             sha256=entry.hashes[name],
             size_bytes=(entry.files / name).stat().st_size,
             gzip_bytes=exported.gzip_bytes[role],

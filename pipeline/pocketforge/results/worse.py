@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pocketforge.recipe import Recipe, Target
-from pocketforge.recipe.schemes import SchemeInfo
+from pocketforge.recipe.schemes import SCHEMES, SchemeInfo
 from pocketforge.records import Measurement, TargetRecord
 from pocketforge.stats import percentile_interval
 
@@ -15,13 +15,15 @@ def worse_than_float(
 ) -> Iterator[str]:
     """Quantized files that are bigger, or slower by more than their intervals, than the same runtime's fp32 file."""
     records = {target.name: target for target in targets}
-    floats = {_form(target): target.name for target in recipe.targets if target.quantize.info.keeps_numbers}
+    schemes = {name: SCHEMES[each.scheme] for name, each in records.items() if each.scheme in SCHEMES}
+    floats = {_form(t): t.name for t in recipe.targets if t.name in schemes and schemes[t.name].keeps_numbers}
     measured = {(m.target, m.metric, m.device): m for m in measurements}
     for target in recipe.targets:
         sibling = floats.get(_form(target))
-        if sibling is None or target.quantize.info.keeps_numbers:
+        scheme = schemes.get(target.name)
+        if sibling is None or scheme is None or scheme.keeps_numbers:
             continue
-        because = _because(target.quantize.info, records[target.name].facts.float_layers or ())
+        because = "" if target.file else _because(scheme, records[target.name].facts.float_layers or ())
         for (name, metric, device), quantized in measured.items():
             float_one = measured.get((sibling, metric, device))
             if name != target.name or float_one is None:

@@ -152,6 +152,11 @@ def _quantization(tensor: Tensor) -> Quantization | None:
 
 def _metadata(model: Model, data: bytes) -> dict[str, str]:
     result = {"schema_version": str(model.version), "subgraphs": str(len(model.subgraphs))}
+    signatures = model.signatureDefs or []
+    if len(signatures) > 1 or any(each.subgraphIndex for each in signatures):
+        # A file without them runs its first subgraph.
+        named = (_text(each.signatureKey) + f" (subgraph {each.subgraphIndex})" for each in signatures)
+        result["signatures"] = ", ".join(named)
     if model.description:
         result["description"] = _text(model.description)
     for entry in model.metadata or ():

@@ -16,7 +16,7 @@ class VerifyDeviceSpec(Spec):
 
     Attributes:
         runtime: The runtime that loads the file.
-        scheme: Of the target.
+        scheme: Of the target; empty of a file made elsewhere, which says it itself.
         task: classification, regression or outputs.
         device: Where.
         eval_samples: On so many samples; 0 is all that there are.

@@ -12,6 +12,7 @@ from pocketforge.devices.base import RunRequest
 from pocketforge.files import hash_file
 from pocketforge.measure.processes import time_in_processes
 from pocketforge.outcomes import files
+from pocketforge.outcomes.elsewhere import fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench import BenchSpec
@@ -30,7 +31,7 @@ def run(inputs: Mapping[str, Path], spec: BenchSpec, out: Path, emit: events.Pro
             session=RUNTIMES[spec.runtime].session,
             model=model,
             sha256=hash_file(model),
-            inputs=tuple(sample_paths(inputs["data"], "eval")),
+            inputs=fed(inputs["export"], sample_paths(inputs["data"], "eval")),
             outputs=out,
             threads=device.threads,
             samples=device.min_samples,

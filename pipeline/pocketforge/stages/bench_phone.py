@@ -13,6 +13,7 @@ from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices import adb
 from pocketforge.files import hash_file
 from pocketforge.outcomes import files
+from pocketforge.outcomes.elsewhere import fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.registries import RUNTIMES
 from pocketforge.specs.bench_phone import BenchPhoneSpec
@@ -34,7 +35,11 @@ def run(inputs: Mapping[str, Path], spec: BenchPhoneSpec, out: Path, emit: event
     )
     emit(0.0, f"{spec.how.rounds} rounds on the {spec.how.cores} cores")
     (bench,) = adb.measure(
-        spec.serial, (file,), sample_paths(inputs["data"], "eval"), spec.how, lambda text: emit(0.5, text)
+        spec.serial,
+        (file,),
+        fed(inputs["export"], sample_paths(inputs["data"], "eval")),
+        spec.how,
+        lambda text: emit(0.5, text),
     )
     files.write(out, bench)
     emit(1.0, f"{len(bench.samples_ms)} samples")

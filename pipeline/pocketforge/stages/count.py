@@ -11,6 +11,7 @@ from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.measure.on_emulator import count_file
 from pocketforge.outcomes import files
+from pocketforge.outcomes.elsewhere import fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.specs.count import CountSpec
 
@@ -26,7 +27,7 @@ def run(inputs: Mapping[str, Path], spec: CountSpec, out: Path, emit: events.Pro
         counts = count_file(
             files.read(inputs["export"], Exported).model_in(inputs["export"]),
             spec.runtime,
-            sample_paths(inputs["data"], "eval"),
+            fed(inputs["export"], sample_paths(inputs["data"], "eval")),
             inputs["profile"],
             spec.device.cores,
             scratch=Path(scratch),

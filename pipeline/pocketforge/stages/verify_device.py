@@ -35,6 +35,7 @@ from pocketforge.measure.quantized_graph import output_scales
 from pocketforge.metrics import Array
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.elsewhere import elsewhere, fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -45,37 +46,41 @@ from pocketforge.specs.verify_device import VerifyDeviceSpec
 
 
 def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: events.Progress) -> None:
-    """inputs: "data", "reference", "export", "verify" (the host's), "quantize" (where a step quantized the model), an
-    emulated device's or x86 host's "profile", a user's own "runner" and "runner_library" for a phone.
+    """inputs: "data", "reference" (where there is one), "export", "verify" (the host's), "quantize" (where a step
+    quantized the model), an emulated device's or x86 host's "profile", a user's own "runner" and "runner_library" for a
+    phone.
 
     Writes verify.json (measured on the device, and against the host), verdict.json and outputs_0.npy …. Raises
     ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
     """
     exported = files.read(inputs["export"], Exported)
-    host = stored_outputs(inputs["verify"] / "model", exported.outputs)
-    reference = files.read(inputs["reference"], Reference)
-    steps = reference.sequence.steps if reference.sequence else 1
+    made = elsewhere(inputs["export"])
+    gives = made.judged(exported.outputs) if made else exported.outputs
+    host = stored_outputs(inputs["verify"] / "model", gives)
+    reference = files.read(inputs["reference"], Reference) if "reference" in inputs else None
+    steps = reference.sequence.steps if reference and reference.sequence else 1
     count = len(host[0].values) // steps
     samples = min(spec.eval_samples or count, count)
     rows = samples * steps
     where = place_in_words(inputs, spec.device)
     emit(0.0, f"{samples} samples on {where}")
-    states = _states(host, reference)
+    states = _states(host, reference) if reference else {}
     answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), _Given(rows, steps, states), out)
-    outputs = stored_outputs(out, exported.outputs)
+    outputs = stored_outputs(out, gives)
     check_complete(outputs, host, rows, f"a device of kind {spec.device.via}")
-    names = [tensor.name for tensor in reference.outputs]
+    names = [tensor.name for tensor in (reference.outputs if reference else gives)]
     data = inputs["data"]
     judge = make_judge(
         spec.judged, names, spec.task, data, files.read(data, Sampled), resolver(inputs.get("data_root"))
     ).first(samples)
-    first = tuple(output.first(rows) for output in named_outputs(inputs["reference"], names))
+    in_pytorch = named_outputs(inputs["reference"], names) if reference else ()
+    first = tuple(output.first(rows) for output in in_pytorch)
     truth = truth_of(first, judge, spec.task)
     host = _in_order([output.first(rows) for output in host], names)
     against_host = measure_parity(outputs, host, truth)
     if "quantize" in inputs:
         against_host = with_steps(against_host, output_scales(inputs["quantize"], names))
-    limits = limits_there(inputs, spec.scheme, spec.limits)
+    limits = limits_there(inputs, made.scheme if made else spec.scheme, spec.limits)
     measured = measure(outputs, truth)
     checks = (
         _same_tensors("inputs", exported.inputs, answer.inputs),
@@ -121,7 +126,7 @@ def _run_there(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, model: Path, 
             sha256=hash_file(model),
             inputs=tuple(
                 _first(path, given, number, Path(scratch))
-                for number, path in enumerate(sample_paths(inputs["data"], "eval"))
+                for number, path in enumerate(fed(inputs["export"], sample_paths(inputs["data"], "eval")))
             ),
             outputs=out,
             place=spec.device,

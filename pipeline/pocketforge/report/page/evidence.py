@@ -165,6 +165,8 @@ def _surroundings(report: Report) -> Section:
     for target in report.targets:
         if target.facts.numerics:
             facts.append((Cell(target.name, code=True), target.facts.numerics))
+        if target.facts.elsewhere:
+            facts.append((Cell(target.name, code=True), target.facts.elsewhere.in_words()))
         if target.facts.kernels:
             facts.append((Cell(target.name, code=True), f"judged on {in_words(target.facts.kernels)}"))
     facts += [(name, version) for name, version in sorted(report.environment.items())]

@@ -68,7 +68,8 @@ class Session:
 
 def describe(tensor, known, side, index):
     # torch's ScalarType numbers
-    dtypes = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 6: "float32", 11: "bool"}
+    dtypes = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64",
+              11: "bool"}  # fmt: skip
     named = known.get(side, [])
     own = dict(named[index]) if index < len(named) else {}
     opened = own.pop("open", ())  # the file has the largest lengths there

@@ -7,7 +7,8 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8", "tensor(int16)": "int16",
-          "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool"}  # fmt: skip
+          "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool", "tensor(float16)": "float16",
+          "tensor(double)": "float64", "tensor(uint16)": "uint16"}  # fmt: skip
 
 
 def prepare(threads):

@@ -34,14 +34,14 @@ def main(request_path: str, answer_path: str) -> int:
     started = time.perf_counter()
     session = session_module.open_session(model, request.threads)
     load_ms = 1e3 * (time.perf_counter() - started)
-    if len(arrays) != len(session.inputs):
+    if not request.look and len(arrays) != len(session.inputs):
         print(f"{model.name} takes {len(session.inputs)} inputs, {len(arrays)} were given", file=sys.stderr)
         return 3
 
     samples_ms = []
     if request.samples:
         samples_ms = measure(session, arrays, request)
-    else:
+    elif not request.look:
         run_all(session, arrays, Path(request.outputs), request.steps, request.states)
         # In the same session, as an app would: what it keeps of one size must do no harm at the next.
         for further in request.further:
