@@ -26,6 +26,7 @@ from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.measure.browser import Page, run_pages
 from pocketforge.measure.consumers import Answers, try_mediapipe
+from pocketforge.measure.score_calibration import calibrated
 from pocketforge.measure.web_consumers import Ran, page_of
 from pocketforge.metrics import compare
 from pocketforge.model import load
@@ -539,9 +540,10 @@ def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -
     high = outputs[:, 1] >= 0.34
     assert 0 < high.sum() < len(high), "some below the least score"
     curved[high, 1] = 0.9 / (1 + np.exp(-(1.5 * np.log(outputs[high, 1]) + 0.25)))
-    samples = build.made(lane.data) / "eval_0.npy"
-    assert try_mediapipe(model, samples, Answers("logits", curved, rate_hz=8000)).state == "works"
-    assert try_mediapipe(model, samples, Answers("logits", outputs, rate_hz=8000)).state.startswith("wrong: values")
+    spec = build.plan.step(lane.verify).spec
+    assert isinstance(spec, VerifySpec) and spec.calibration
+    assert np.allclose(calibrated(outputs, spec.calibration), curved, atol=1e-6), "what the task was held against"
+    assert np.abs(curved - outputs).max() > 0.05, "and no task that gives the file's own scores passes"
     kept = (curved.argmax(1) == outputs.argmax(1)).mean()
     assert f"calibrated scores have the file's own top-1 for {kept:.1%} of 12 samples" in verified.warnings[-1]
     quiet = tmp_path / "quiet.npy"
