@@ -138,7 +138,7 @@ def test_xnnpack_s_passes_leave_alone_what_has_nothing_for_them_and_the_file_is_
         patched.setattr(bilinear_2d, "get_graphs_dict", never)
         ours = lowered(plain, 4)
     ours_of_everything = lowered(everything, 6)
-    monkeypatch.setattr(executorch_patterns.passes, "_transform", untouched)
+    monkeypatch.setattr("executorch.backends.xnnpack._passes._transform", untouched)
     kinds = {kind.__name__ for kind in executorch_patterns.LOOKS}
     assert lowered(plain, 4) == ours and not any(found[kind] for kind in kinds)
     assert lowered(everything, 6) == ours_of_everything
