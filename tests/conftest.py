@@ -18,6 +18,7 @@ from phone_fixtures import adb_server, make_phone, make_shared_phone, phone, pho
 from release_build import Release, build_once, cold_cache
 from rested_coverage import Tracing
 from rewritten_asserts import rewrite_once
+from seldom_collected import SELDOM
 from shared_store import DigitsParts
 from warm_server import share
 
@@ -89,6 +90,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
             return (yield)
     finally:
         gc.enable()
+        gc.set_threshold(*SELDOM)
         keep_what_is_imported()
 
 

@@ -5,11 +5,13 @@ And the operators of the shipped net, which an export to ONNX reads one by one: 
 threads, which no process has that is forked then.)
 """
 
+import gc
 import tempfile
 import warnings
 from pathlib import Path
 
 import torch
+from seldom_collected import SELDOM
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
@@ -29,3 +31,5 @@ with warnings.catch_warnings():
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as _folder:
         _narrow = load.build_model(str(_digits), {"width": 4}, Path)
         export_float(_narrow, load.example_inputs(str(_digits), Path) or (), "onnx", Path(_folder))
+
+gc.set_threshold(*SELDOM)  # of all stages, which are forked from here

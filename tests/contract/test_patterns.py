@@ -90,33 +90,64 @@ def test_what_training_adds_is_not_looked_for_behind_no_quotient(monkeypatch):
     assert graphs() == ours and len(searched) == 2 * 4 * 12
 
 
-def test_without_its_operator_no_pattern_is_looked_for_and_the_file_is_the_same(monkeypatch):
-    """And with it, the patterns are those that the passes look for untouched."""
+class Everything(nn.Module):
+    """What each of XNNPACK's passes that look for an operator finds something in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.conv, self.behind = nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
+        self.slopes = nn.PReLU(2)
+
+    def forward(self, x):
+        maps = nn.functional.max_pool2d(self.slopes(self.behind(self.conv(self.norm(x)))), 2)
+        wide = nn.functional.interpolate(maps, size=(4, 4), mode="bilinear", align_corners=False)
+        joined = torch.cat([wide, wide + 1, wide + 2, wide + 3, wide + 4, wide + 5], 1)
+        return joined, torch.max(wide, 3, keepdim=True)[0], x.flatten(2).softmax(2)
+
+
+def test_xnnpack_s_passes_leave_alone_what_has_nothing_for_them_and_the_file_is_the_same(monkeypatch):
+    """Left out, each would have given its graph back as it was; patterns are then not traced either."""
+    from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     from pocketforge.runtimes import executorch_patterns
 
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
-
-    def lowered() -> bytes:
-        program = torch.export.export(net, (torch.zeros(1, 1, 4, 4),))
+    def lowered(net: nn.Module, side: int) -> bytes:
+        program = torch.export.export(net.eval(), (torch.zeros(1, 1, side, side),))
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         return bytes(edge.to_executorch().buffer)
 
     def never() -> Any:
         pytest.fail("patterns were traced for a graph in which none can be")
 
-    for _, module, function, _, _ in executorch_patterns.PASSES:
-        monkeypatch.setattr(module, function, never)
-    ours = lowered()
-    monkeypatch.undo()
-    for kind, *_ in executorch_patterns.PASSES:
-        monkeypatch.setattr(kind, "call", kind.call.__wrapped__)
-    assert ours == lowered()
-    for _, module, function, _, operator in executorch_patterns.PASSES:
-        patterns = list(getattr(module, function)())
-        assert patterns and all(executorch_patterns.has(pattern, operator) for pattern in patterns)
+    found: dict[str, bool] = {}
+
+    def untouched(program: Any, made: Any) -> Any:
+        looks = executorch_patterns.LOOKS.get(type(made), lambda _: True)
+        found[type(made).__name__] = finds = looks(program.graph_module)
+        before = program.graph_module.code
+        after = executorch_patterns.transform.__wrapped__(program, made)
+        assert finds or (after.graph_module.code, str(after.graph)) == (before, str(program.graph)), made
+        return after
+
+    plain, everything = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)), Everything()
+    with monkeypatch.context() as patched:
+        patched.setattr(sdpa, "get_graphs", never)
+        patched.setattr(bilinear_2d, "get_graphs_dict", never)
+        ours = lowered(plain, 4)
+    ours_of_everything = lowered(everything, 6)
+    monkeypatch.setattr("executorch.backends.xnnpack._passes._transform", untouched)
+    kinds = {kind.__name__ for kind in executorch_patterns.LOOKS}
+    assert lowered(plain, 4) == ours and not any(found[kind] for kind in kinds)
+    assert lowered(everything, 6) == ours_of_everything
+    # Nobody notes anything on a model's nodes here, and XNNPACK's partitioner keeps a PReLU under its other name.
+    assert {kind for kind in kinds if not found[kind]} == {"PropagateCustomMetaPass", "PReLUReshapePass"}
+    for patterns_of, kind in ((sdpa.get_graphs, "ConvertToSDPAPass"), (bilinear_2d.get_graphs_dict, "ConvertToUps")):
+        patterns = list(patterns_of())
+        (looks,) = [looks for each, looks in executorch_patterns.LOOKS.items() if each.__name__.startswith(kind)]
+        assert patterns and all(map(looks, patterns))
 
 
 def wrapped(function: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+import zipfile
 from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
@@ -47,6 +48,25 @@ def test_the_graph_is_the_one_that_torch_reads(file, monkeypatch):
     assert [str(n.meta) for n in ours.graph.nodes] == [str(n.meta) for n in theirs.graph.nodes]
     assert ours.state_dict.keys() == theirs.state_dict.keys()
     assert all(torch.equal(value, theirs.state_dict[name]) for name, value in ours.state_dict.items())
+
+
+def test_the_file_is_the_one_that_torch_writes(tmp_path, monkeypatch):
+    program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 8, 8),))
+    made: list[object] = []
+    canonicalize = serialize.canonicalize.__wrapped__
+
+    def theirs(*given: Any) -> Any:
+        made.append(canonicalize(*given))
+        return made[-1]
+
+    written = []
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        torch.export.save(program, tmp_path / name / "model.pt2")
+        with zipfile.ZipFile(tmp_path / name / "model.pt2") as archive:
+            written.append({entry: archive.read(entry) for entry in archive.namelist()})
+        monkeypatch.setattr(serialize, "canonicalize", theirs)
+    assert made and written[0] == written[1]
 
 
 def test_annotations_are_torchs_and_worked_out_once_a_class(file, monkeypatch):

@@ -9,6 +9,7 @@
   passes, the longer. A note is not changed by anybody once it is written: the list is copied, its notes are not.
 - Each decomposition gives some 300 operators a function for 20 keys each, and back; for each of these the annotations
   of the function that does it are put together. Nobody reads them: its code runs with a `Callable` that costs nothing.
+- Its writer of graphs makes a canonical form of a copy of each, and throws it away. It is not made.
 
 A torch that does not do so in these places fails here, at import: then there is nothing to remember.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FunctionType, SimpleNamespace
 
 import torch
@@ -114,3 +115,13 @@ def without_annotations(function: FunctionType) -> FunctionType:
 
 
 torch._ops.OperatorBase.py_impl = without_annotations(torch._ops.OperatorBase.py_impl)
+
+
+def _not_made(program: schema.ExportedProgram, constants: Collection[str] | None = None) -> schema.ExportedProgram:
+    """Stands for `canonicalize` where what it gives is not read."""
+    return program
+
+
+if "canonicalize" not in serialize.ExportedProgramSerializer.serialize.__code__.co_names:
+    raise ImportError("torch's writer of graphs makes no canonical form: see rewrites/torch_lookups.py")
+serialize.canonicalize = functools.wraps(serialize.canonicalize)(_not_made)

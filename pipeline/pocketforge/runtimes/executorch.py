@@ -17,7 +17,7 @@ from executorch.exir.lowered_backend_module import LoweredBackendModule
 from executorch.exir.passes.quantize_io_pass import quantize_input, quantize_output
 from torch.export import ExportedProgram
 
-import pocketforge.runtimes.executorch_patterns  # noqa: F401  changes two passes
+import pocketforge.runtimes.executorch_patterns  # noqa: F401  leaves passes out
 from pocketforge.errors import StageFailed
 from pocketforge.outcomes import files
 from pocketforge.outcomes.nodes import LoweredNode, LoweredNodes

@@ -1,52 +1,58 @@
-"""XNNPACK's passes look for attention and bilinear upsampling only in graphs that have a softmax or an upsampling.
+"""XNNPACK's passes are made on graphs that have what they look for, and on no others.
 
-They trace and lower a small graph for each pattern before they look, once in a process: two thirds of the first export
-of a process, whatever the model. In a graph without the operator that all of a pattern's graphs have, nothing matches;
-the rest of the pass is made as it is where nothing matched.
+Each of its passes gives a graph that is traced anew and verified twice, changed or not: half of them look for an
+operator that most graphs lack, a fifth of an export. Two, for attention and bilinear upsampling, also trace and lower a
+small graph for each of their patterns first, once in a process: two thirds of a process's first export. What a graph
+without the operator gets from them is itself, as the pass before left it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from executorch.backends.xnnpack._passes.convert_to_sdpa import ConvertToSDPAPass  # noqa: PLC2701 - no public name
-from executorch.backends.xnnpack._passes.convert_to_upsample_bilinear2d import (  # noqa: PLC2701 - no public name
-    ConvertToUpsampleBilinear2d,
-)
-from executorch.backends.xnnpack.partition.graphs import bilinear_2d, sdpa
+from executorch.backends.xnnpack import _passes as passes  # noqa: PLC2701 - no public name
+from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-# A pass, the function that gives its patterns, what that gives where there is none, and the operator of all of them.
-PASSES: tuple[tuple[Any, ModuleType, str, Callable[[], object], str], ...] = (
-    (ConvertToSDPAPass, sdpa, "get_graphs", list, "aten._softmax."),
-    (ConvertToUpsampleBilinear2d, bilinear_2d, "get_graphs_dict", dict, "aten.upsample_bilinear2d."),
-)
+Looks = Callable[[GraphModule], bool]
 
 
-def has(graph_module: GraphModule, operator: str) -> bool:
-    """Whether a node calls an operator with this in its name."""
-    return any(operator in str(node.target) for node in graph_module.graph.nodes if node.op == "call_function")
+def has(*operators: str) -> Looks:
+    """Whether a node calls an operator with one of these in its name."""
+
+    def looks(graph_module: GraphModule) -> bool:
+        names = [str(node.target) for node in graph_module.graph.nodes if node.op == "call_function"]
+        return any(operator in name for name in names for operator in operators)
+
+    return looks
 
 
-def _look_only_where(kind: Any, patterns: ModuleType, function: str, nothing: Callable[[], object], op: str) -> None:
-    call = kind.call
-
-    @functools.wraps(call)
-    def quick(self: Any, graph_module: GraphModule) -> Any:
-        if has(graph_module, op):
-            return call(self, graph_module)
-        get = getattr(patterns, function)
-        setattr(patterns, function, nothing)
-        try:
-            return call(self, graph_module)
-        finally:
-            setattr(patterns, function, get)
-
-    kind.call = quick
+def has_notes(graph_module: GraphModule) -> bool:
+    """Whether a node has what its author noted on it: torch keeps that under this name."""
+    return any("custom" in node.meta for node in graph_module.graph.nodes)
 
 
-for _pass in PASSES:
-    _look_only_where(*_pass)
+# A pass → whether it finds something to do in a graph. The others are made on every graph.
+LOOKS: Mapping[type, Looks] = {
+    passes.ConvertToUpsampleBilinear2d: has("aten.upsample_bilinear2d."),
+    passes.ConvertToSDPAPass: has("aten._softmax."),
+    passes.PropagateCustomMetaPass: has_notes,
+    passes.FuseBatchNormPass: has("batch_norm"),
+    passes.DecomposeBatchNorm: has("batch_norm"),
+    passes.DecomposeConcatenate: has("aten.cat."),
+    passes.RemoveGetItemPass: has("aten.max_pool2d_with_indices.", "aten.max.dim"),
+    passes.PReLUReshapePass: has("aten._prelu_kernel."),
+}
+_transform = passes._transform
+
+
+@functools.wraps(_transform)
+def transform(program: ExportedProgram, made: Any) -> ExportedProgram:
+    """XNNPACK's own, for a pass that finds something to do."""
+    looks = LOOKS.get(type(made))
+    return _transform(program, made) if looks is None or looks(program.graph_module) else program
+
+
+passes._transform = transform

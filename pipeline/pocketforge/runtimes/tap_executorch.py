@@ -18,7 +18,7 @@ from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-import pocketforge.runtimes.executorch_patterns  # noqa: F401  changes two passes
+import pocketforge.runtimes.executorch_patterns  # noqa: F401  leaves passes out
 
 
 def lower(program: ExportedProgram, file: Path | None = None) -> Callable[..., Sequence[torch.Tensor] | torch.Tensor]:
