@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_report_ci import make, sitting
 
-from pocketforge.facts.checkout import Checkout
+from pocketforge.facts.checkout import Checkout, checkout_of
 from pocketforge.history.entry import Entry
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import place_of
@@ -29,6 +29,7 @@ source = "digits"
 name = "good"
 runtime = "onnx"
 """
+OF_CHANGES = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "CHANGE_BRANCH")
 REPORTS = Path(__file__).resolve().parents[1] / "unit" / "reports"
 
 
@@ -55,7 +56,7 @@ def git(*words: str, at: int = 1_790_000_000) -> str:
 def there(tmp_path, monkeypatch):
     """A repository with a recipe, where a history is chosen by the environment; `save(NAME, …)` writes a report."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "BRANCH_NAME", "CHANGE_BRANCH"):
+    for name in (*OF_CHANGES, "GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "BRANCH_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("POCKETFORGE_HISTORY", str(tmp_path / "history.sqlite"))
     git("init", "--quiet")
@@ -102,6 +103,31 @@ def test_a_report_is_added_with_the_commit_that_is_checked_out(cli, there, tmp_p
     assert (one["id"], one["report"]["wall_s"]) == (4, 4.0)
     text = cli("history", "show", head[:10]).stdout
     assert "digits" in text and "verdict  PASS" in text
+
+
+@pytest.mark.parametrize("says", OF_CHANGES)
+def test_a_forks_main_is_not_ours(there, monkeypatch, says):
+    git("checkout", "--quiet", "--detach")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    assert checkout_of(Path()).branch == "main"
+    monkeypatch.setenv(says, "main")
+    assert checkout_of(Path()).branch == "pull/main"
+
+
+def test_a_submodule_that_was_changed_makes_a_dirty_checkout(there, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    git("-C", "inner", "init", "--quiet")
+    (inner / "model.py").write_text("", encoding="utf-8")
+    git("-C", "inner", "add", "model.py")
+    git("-C", "inner", "commit", "--quiet", "-m", "one")
+    git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "./inner", "sub")
+    git("config", "--file", ".gitmodules", "submodule.sub.ignore", "all")
+    git("add", ".gitmodules")
+    git("commit", "--quiet", "-m", "two")
+    assert checkout_of(tmp_path).dirty is False
+    (tmp_path / "sub" / "model.py").write_text("changed", encoding="utf-8")
+    assert checkout_of(tmp_path).dirty is True
 
 
 def test_outside_a_repository_no_commit_is_made_up(cli, tmp_path, monkeypatch):
@@ -226,6 +252,7 @@ def test_the_page_of_a_trend_is_one_file_that_asks_for_nothing(cli, there):
         (("trend", "size_bytes", "--branch", "x", "--history", "some.sqlite"), "no build that was asked"),
         (("add", "none.json"), "no report at none.json"),
         (("add", "one.json", "--commit", "nothing"), "has no commit 'nothing'"),
+        (("add", "one.json", "--commit", "recipe.toml"), "has no commit 'recipe.toml'"),
         (("add", "one.json", "--commit", "--output=x"), "has no commit '--output=x'"),
         (("import", "none"), "no report at none"),
     ],
