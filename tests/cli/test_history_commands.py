@@ -296,3 +296,55 @@ def test_a_baseline_is_of_a_commit_or_of_the_last_good_one_of_a_branch(cli, ther
         none = cli("baseline", "set", "x", "--from", said)
         assert none.code == 2 and words in none.stderr, none.stderr
     assert not (tmp_path / "baselines" / "x.json").exists()
+
+
+def test_a_build_that_kept_not_every_budget_is_no_baseline(cli, there):
+    cli("history", "add", there("good.json"))
+    git("commit", "--quiet", "--allow-empty", "-m", "two", at=1_790_000_500)
+    gate = make().gates[0]
+    failed = dataclasses.replace(gate, verdict="FAIL", budget=dataclasses.replace(gate.budget, severity="error"))
+    slow = dataclasses.replace(report(2.0), verdict="FAIL", gates=(failed,))
+    waived = dataclasses.replace(report(3.0), gates=(dataclasses.replace(failed, waiver="until 2099-01-01, by ann"),))
+    warned = dataclasses.replace(failed, budget=dataclasses.replace(gate.budget, severity="warning"))
+    for name, made in (("slow.json", slow), ("waived.json", waived)):
+        Path(name).write_text(json.dumps(made.to_json()))
+        assert cli("history", "add", name).code == 0
+    passed = cli("baseline", "set", "main", "--from", "main")
+    assert "1 run of digits" in passed.stdout and "(2 later builds are no baseline)" in passed.stdout, passed.stderr
+    none = cli("baseline", "set", "x", "--from", git("rev-parse", "HEAD"))
+    assert none.code == 2 and "a budget was not kept" in none.stderr and "--from REPORT" in none.stderr
+    assert cli("baseline", "set", "x", "--from", "slow.json").code == 0
+    # A warning stops no build; what is missing at first is the baseline itself.
+    missing = dataclasses.replace(failed, verdict="MISSING")
+    soft = dataclasses.replace(report(4.0), verdict="FAIL", gates=(warned, missing))
+    Path("soft.json").write_text(json.dumps(soft.to_json()))
+    kept = cli("history", "add", "soft.json")
+    assert kept.code == 0, kept.stderr
+    assert "1 run of digits" in cli("baseline", "set", "main", "--from", "main").stdout
+    assert json.loads(Path("baselines/main.json").read_text())["runs"][0]["report"] == soft.to_json()
+
+
+def test_another_repositorys_builds_are_no_baseline_of_ours(cli, there, tmp_path):
+    cli("history", "add", there("ours.json"))
+    Path("all.jsonl").write_text(
+        json.dumps(json.loads(cli("history", "export").stdout) | {"commit": "d" * 40, "commit_s": 1_790_000_900}) + "\n"
+    )
+    cli("history", "import", "all.jsonl")
+    done = cli("baseline", "set", "main", "--from", "main")
+    assert f"commit {git('rev-parse', 'HEAD')[:12]} (1 later build is no baseline)" in done.stdout, done.stderr
+    none = cli("baseline", "set", "x", "--from", "dddddd")
+    assert none.code == 2 and "its commit is not in the recipe's repository (git fetch)" in none.stderr
+    git("clone", "--quiet", "--depth", "1", f"file://{tmp_path}", "shallow")
+    assert (
+        "commit dddddddddddd"
+        in cli("baseline", "set", "main", "--from", "main", "--recipe", "shallow/recipe.toml").stdout
+    )
+
+
+def test_the_last_commit_is_gits_last_one_where_clocks_were_wrong(cli, there):
+    git("commit", "--quiet", "--allow-empty", "-m", "of a clock that is ahead", at=1_899_000_000)
+    cli("history", "add", there("one.json"))
+    git("commit", "--quiet", "--allow-empty", "-m", "later", at=1_790_000_500)
+    cli("history", "add", there("two.json", latency=2.0))
+    done = cli("baseline", "set", "main", "--from", "main")
+    assert f"commit {git('rev-parse', 'HEAD')[:12]}" in done.stdout, done.stdout + done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def checkout_of(folder: Path, revision: str = "HEAD") -> Checkout:
 def changed_files(folder: Path) -> str | None:
     """Files of the commit that are otherwise now, a line each; submodules too, whatever .gitmodules says of them."""
     return git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none")
+
+
+def commits_there(folder: Path, commits: Collection[str]) -> list[str] | None:
+    """Those of the commits that the folder's repository has, each before its ancestors, whatever their clocks said.
+
+    None where nobody can tell: in no repository, or in a shallow one.
+    """
+    if (git(folder, "rev-parse", "--is-shallow-repository") or "").strip() != "false":
+        return None
+    found = git(folder, "rev-list", "--date-order", "--ignore-missing", *commits, "--") if commits else ""
+    return [each for each in (found or "").split() if each in commits]
 
 
 def _branch(folder: Path) -> str:
