@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -20,6 +21,11 @@ from pocketforge.version import version
 
 DEBUG_VARIABLE = "POCKETFORGE_DEBUG"
 _KEPT = 20
+# A URL's password, and one among its parameters: a log is sent to others.
+_PASSWORDS = (
+    (re.compile(r"(://[^\s:/@]*):\S*@"), r"\1:***@"),
+    (re.compile(r"\b(password=)[^\s&'\"]*"), r"\1***"),
+)
 # A path that no system opens: whoever wrote it mends it, and a traceback would not help.
 _NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 # Ours to mend, even though the system said it: we asked it for something that makes no sense.
@@ -60,6 +66,8 @@ def _write(error: BaseException, argv: Sequence[str]) -> Path | None:
             *traceback.format_exception(error),
         ]
     )
+    for password, instead in _PASSWORDS:
+        text = password.sub(instead, text)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:4]}.log"
     for folder in (_logs, lambda: Path(tempfile.gettempdir())):
         with contextlib.suppress(Exception):  # whatever is wrong there, the other may do

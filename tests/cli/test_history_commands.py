@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_report_ci import make, sitting
 
-from pocketforge.facts.checkout import Checkout
+from pocketforge.facts.checkout import Checkout, checkout_of
 from pocketforge.history.entry import Entry
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import place_of
@@ -29,6 +29,7 @@ source = "digits"
 name = "good"
 runtime = "onnx"
 """
+OF_CHANGES = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "CHANGE_BRANCH")
 REPORTS = Path(__file__).resolve().parents[1] / "unit" / "reports"
 
 
@@ -55,7 +56,7 @@ def git(*words: str, at: int = 1_790_000_000) -> str:
 def there(tmp_path, monkeypatch):
     """A repository with a recipe, where a history is chosen by the environment; `save(NAME, …)` writes a report."""
     monkeypatch.chdir(tmp_path)
-    for name in ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "BRANCH_NAME", "CHANGE_BRANCH"):
+    for name in (*OF_CHANGES, "GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "BRANCH_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("POCKETFORGE_HISTORY", str(tmp_path / "history.sqlite"))
     git("init", "--quiet")
@@ -102,6 +103,31 @@ def test_a_report_is_added_with_the_commit_that_is_checked_out(cli, there, tmp_p
     assert (one["id"], one["report"]["wall_s"]) == (4, 4.0)
     text = cli("history", "show", head[:10]).stdout
     assert "digits" in text and "verdict  PASS" in text
+
+
+@pytest.mark.parametrize("says", OF_CHANGES)
+def test_a_forks_main_is_not_ours(there, monkeypatch, says):
+    git("checkout", "--quiet", "--detach")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    assert checkout_of(Path()).branch == "main"
+    monkeypatch.setenv(says, "main")
+    assert checkout_of(Path()).branch == "pull/main"
+
+
+def test_a_submodule_that_was_changed_makes_a_dirty_checkout(there, tmp_path):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    git("-C", "inner", "init", "--quiet")
+    (inner / "model.py").write_text("", encoding="utf-8")
+    git("-C", "inner", "add", "model.py")
+    git("-C", "inner", "commit", "--quiet", "-m", "one")
+    git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "./inner", "sub")
+    git("config", "--file", ".gitmodules", "submodule.sub.ignore", "all")
+    git("add", ".gitmodules")
+    git("commit", "--quiet", "-m", "two")
+    assert checkout_of(tmp_path).dirty is False
+    (tmp_path / "sub" / "model.py").write_text("changed", encoding="utf-8")
+    assert checkout_of(tmp_path).dirty is True
 
 
 def test_outside_a_repository_no_commit_is_made_up(cli, tmp_path, monkeypatch):
@@ -226,6 +252,7 @@ def test_the_page_of_a_trend_is_one_file_that_asks_for_nothing(cli, there):
         (("trend", "size_bytes", "--branch", "x", "--history", "some.sqlite"), "no build that was asked"),
         (("add", "none.json"), "no report at none.json"),
         (("add", "one.json", "--commit", "nothing"), "has no commit 'nothing'"),
+        (("add", "one.json", "--commit", "recipe.toml"), "has no commit 'recipe.toml'"),
         (("add", "one.json", "--commit", "--output=x"), "has no commit '--output=x'"),
         (("import", "none"), "no report at none"),
     ],
@@ -269,3 +296,55 @@ def test_a_baseline_is_of_a_commit_or_of_the_last_good_one_of_a_branch(cli, ther
         none = cli("baseline", "set", "x", "--from", said)
         assert none.code == 2 and words in none.stderr, none.stderr
     assert not (tmp_path / "baselines" / "x.json").exists()
+
+
+def test_a_build_that_kept_not_every_budget_is_no_baseline(cli, there):
+    cli("history", "add", there("good.json"))
+    git("commit", "--quiet", "--allow-empty", "-m", "two", at=1_790_000_500)
+    gate = make().gates[0]
+    failed = dataclasses.replace(gate, verdict="FAIL", budget=dataclasses.replace(gate.budget, severity="error"))
+    slow = dataclasses.replace(report(2.0), verdict="FAIL", gates=(failed,))
+    waived = dataclasses.replace(report(3.0), gates=(dataclasses.replace(failed, waiver="until 2099-01-01, by ann"),))
+    warned = dataclasses.replace(failed, budget=dataclasses.replace(gate.budget, severity="warning"))
+    for name, made in (("slow.json", slow), ("waived.json", waived)):
+        Path(name).write_text(json.dumps(made.to_json()))
+        assert cli("history", "add", name).code == 0
+    passed = cli("baseline", "set", "main", "--from", "main")
+    assert "1 run of digits" in passed.stdout and "(2 later builds are no baseline)" in passed.stdout, passed.stderr
+    none = cli("baseline", "set", "x", "--from", git("rev-parse", "HEAD"))
+    assert none.code == 2 and "a budget was not kept" in none.stderr and "--from REPORT" in none.stderr
+    assert cli("baseline", "set", "x", "--from", "slow.json").code == 0
+    # A warning stops no build; what is missing at first is the baseline itself.
+    missing = dataclasses.replace(failed, verdict="MISSING")
+    soft = dataclasses.replace(report(4.0), verdict="FAIL", gates=(warned, missing))
+    Path("soft.json").write_text(json.dumps(soft.to_json()))
+    kept = cli("history", "add", "soft.json")
+    assert kept.code == 0, kept.stderr
+    assert "1 run of digits" in cli("baseline", "set", "main", "--from", "main").stdout
+    assert json.loads(Path("baselines/main.json").read_text())["runs"][0]["report"] == soft.to_json()
+
+
+def test_another_repositorys_builds_are_no_baseline_of_ours(cli, there, tmp_path):
+    cli("history", "add", there("ours.json"))
+    Path("all.jsonl").write_text(
+        json.dumps(json.loads(cli("history", "export").stdout) | {"commit": "d" * 40, "commit_s": 1_790_000_900}) + "\n"
+    )
+    cli("history", "import", "all.jsonl")
+    done = cli("baseline", "set", "main", "--from", "main")
+    assert f"commit {git('rev-parse', 'HEAD')[:12]} (1 later build is no baseline)" in done.stdout, done.stderr
+    none = cli("baseline", "set", "x", "--from", "dddddd")
+    assert none.code == 2 and "its commit is not in the recipe's repository (git fetch)" in none.stderr
+    git("clone", "--quiet", "--depth", "1", f"file://{tmp_path}", "shallow")
+    assert (
+        "commit dddddddddddd"
+        in cli("baseline", "set", "main", "--from", "main", "--recipe", "shallow/recipe.toml").stdout
+    )
+
+
+def test_the_last_commit_is_gits_last_one_where_clocks_were_wrong(cli, there):
+    git("commit", "--quiet", "--allow-empty", "-m", "of a clock that is ahead", at=1_899_000_000)
+    cli("history", "add", there("one.json"))
+    git("commit", "--quiet", "--allow-empty", "-m", "later", at=1_790_000_500)
+    cli("history", "add", there("two.json", latency=2.0))
+    done = cli("baseline", "set", "main", "--from", "main")
+    assert f"commit {git('rev-parse', 'HEAD')[:12]}" in done.stdout, done.stdout + done.stderr

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -26,11 +28,12 @@ from report_pages import as_written, hostile, report_of
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from pocketforge import crash
 from pocketforge.errors import PocketforgeError, RecipeError, StoreError, ToolMissing
 from pocketforge.facts.checkout import Checkout
 from pocketforge.history import database, migrate
 from pocketforge.history.database import Database, open_database
-from pocketforge.history.entry import Entry, Wanted, kind_of_host, values_of
+from pocketforge.history.entry import Entry, Wanted, date, kind_of_host, storable, values_of
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import Place, place_of
 from pocketforge.history.tables import HEAD, METADATA, VERSION_TABLE, builds
@@ -526,8 +529,55 @@ def test_places_are_told_without_passwords(said: str, words: str) -> None:
     assert found.words == words or (found.file is not None and found.file == Path(words).absolute())
 
 
-@pytest.mark.parametrize("said", ["mysql://x/y", "sqlite://", "sqlite:///", "sqlite://x"])
+@pytest.mark.parametrize("said", ["mysql://x/y", "sqlite://", "sqlite:///", "sqlite://x", "~no-such-user/h.sqlite"])
 def test_no_other_place_is_guessed(said: str) -> None:
     with pytest.raises(RecipeError):
         place_of(said)
     assert place_of("off") is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "postgresql://ann:sec/ret@db/team", "postgresql://ann:sec@ret@db/team", "postgresql://ann:sec#ret@db/team",
+        "postgresql://ann:sec?ret@db/team", "postgresql://ann:5/ret@db/team", "postgresql://ann:sec[ret@db/te@m",
+        "postgresql://ann:secret", "postgresql:/ann:secret@db/team", "postgres:ann:secret@db",
+        "sqlite://ann:secret@db/team", "mysql://ann:secret@db/team",
+    ],
+)  # fmt: skip
+def test_a_url_that_is_wrong_is_not_told(said: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        place_of(said)
+    assert "sec" not in str(raised.value) and "ret" not in str(raised.value)
+
+
+def test_the_log_of_a_crash_has_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POCKETFORGE_CACHE_DIR", str(tmp_path))
+    url = "postgresql://ann:sec'r/e@t@db/team?password=hidden&sslmode=require"
+    crash.tell(ValueError(f"no {url} there"), ["history", "list", "--history", url])
+    (log,) = tmp_path.rglob("error-*.log")
+    text = log.read_text()
+    assert "ann:***@db/team?password=***&sslmode" in text and not re.search("sec|hidden", text), text
+
+
+def test_what_no_database_takes_as_text_is_kept_to_be_seen() -> None:
+    assert storable("a\x00\ud800") == "a\\x00\\ud800"
+
+
+@both
+def test_a_report_by_another_hand_with_halves_of_letters_is_kept(place: Place) -> None:
+    made = entry(1)
+    odd = dataclasses.replace(made.report.measurements[0], unit="\ud800\x00", artifact_sha256="\x00", via="\udcff")
+    report = dataclasses.replace(made.report, recipe_sha256="\ud800", measurements=(odd,))
+    history = open_history(place, create=True)
+    number, _ = history.add(dataclasses.replace(made, report=report, pocketforge="\ud800"))
+    ((_, kept),) = history.values(odd.metric, Wanted())
+    assert (kept.unit, kept.sha256, kept.via) == ("\\ud800\\x00", "\\x00", "\\udcff")
+    assert history.report(number).measurements == (odd,)
+    assert history.values("\udcff\x00", Wanted(), "\udcff", "\udcff") == []
+    assert history.builds(Wanted(commit="\udcff\x00")) == []
+
+
+def test_a_time_that_no_calendar_has_is_told_as_git_tells_it() -> None:
+    assert (date(0), date(-5_000_000_000)) == ("1970-01-01 00:00", "1811-07-23 15:06")
+    assert (date(10**14), date(-(10**14))) == ("@100000000000000", "@-100000000000000")

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from pocketforge.history.changes import exact_changes, noisy_changes
 from pocketforge.history.entry import Build, Value
 from pocketforge.history.trend import lines_of
+from pocketforge.report.page.trend import write
+from pocketforge.report.trend import spark
 
 VALUE = Value("latency_ms", "net", "host", "host", "x86_64 AMD x2, threads 1", 1.0, "ms", 0.9, 1.1, 9, "a" * 64,
               "lower", True, "")  # fmt: skip
@@ -126,3 +128,22 @@ def test_builds_without_a_commit_are_in_the_order_in_which_they_were_made() -> N
     (line,) = lines_of([(build(at, None), VALUE) for at in (3, 1, 2)])
     assert [point.build.id for point in line.points] == [1, 2, 3] and line.levels == ()
     assert entry(1).checkout.commit_s == 1_790_000_001
+
+
+def test_values_of_another_unit_or_direction_begin_another_line() -> None:
+    found = [timed(at, 1.0) for at in range(5)] + [timed(at, 0.001, unit="s") for at in range(5, 10)]
+    found += [timed(at, 1.0, better="higher") for at in range(10, 13)]
+    lines = lines_of(found)
+    assert [(line.unit, line.better, len(line.points)) for line in lines] == [
+        ("ms", "higher", 3), ("ms", "lower", 5), ("s", "lower", 5),
+    ]  # fmt: skip
+
+
+def test_values_as_far_apart_as_numbers_go_have_no_share_and_are_shown() -> None:
+    far = [-1e308, 1e-308, 1e308]
+    changes = exact_changes(far)
+    assert [(change.at, change.effect) for change in changes] == [(1, None), (2, None)]
+    (line,) = lines_of([timed(at, value, noisy=False) for at, value in enumerate(far)])
+    assert spark(far) == "▁▅█" and "no plot: a value" in write([line]) and "<svg" not in write([line])
+    assert spark([0.0, 5e-324]) == "▄▄"
+    assert [change.effect for change in noisy_changes([1e-308] * 4 + [1e308] * 4)] == [None]

@@ -71,7 +71,7 @@ def taken_from(said: Sequence[str], recipe: Path, history: str | None) -> list[t
                 f"{each!r} is no report, and there is no history at {place.words} to look for a commit or a branch",
                 "pocketforge build writes build/NAME/report.json; pocketforge build --history keeps builds",
             )
-        found.append(baseline_from(place, each, load_recipe(recipe).name))
+        found.append(baseline_from(place, each, load_recipe(recipe).name, recipe.parent))
     return found
 
 

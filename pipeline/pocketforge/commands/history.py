@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pocketforge.errors import RecipeError, StoreError
-from pocketforge.facts.checkout import Checkout, checkout_of
+from pocketforge.facts.checkout import Checkout, checkout_of, commits_there
 from pocketforge.files import refuse_special
 from pocketforge.history.entry import Build, Entry, Wanted
 from pocketforge.history.opening import open_history, without
@@ -162,16 +162,35 @@ def trend_of(
         raise without(error) from None
 
 
-def baseline_from(place: Place, said: str, recipe: str) -> tuple[list[Report], str]:
+def baseline_from(place: Place, said: str, recipe: str, folder: Path) -> tuple[list[Report], str]:
     """The runs of a recipe at a commit, or at the last commit of a branch that has some; and of which builds, in words.
 
-    What is no baseline is passed over: builds with changed files, that did not end, or with a wrong file; and of the
-    rest those of other files or another host than the last one.
+    What is no baseline is passed over: builds with changed files, that did not end, with a wrong file or a budget that
+    was not kept, and of commits that the repository of the recipe's folder has not; and of the rest those of other
+    files or another host than the last one.
     Raises RecipeError where nothing is left.
     """
+    history = open_history(place)
+    found = _builds_of(history, said, recipe)
+    ordered, elsewhere = _last_first(found, folder)
+    for at, build in enumerate(ordered):
+        report = history.report(build.id)
+        if build.dirty is False and _may_be_baseline(report):
+            runs = list(_runs_like(history, build, report, ordered))
+            later = at + sum((each.commit_s or 0) > (build.commit_s or 0) for each in elsewhere)
+            passed = f" ({later} later build{' is' if later == 1 else 's are'} no baseline)" if later else ""
+            return runs, f"commit {build.commit[:12]}{passed}"
+    raise RecipeError(
+        f"none of the {len(found)} builds of {said!r} is a baseline: files of the commit were changed, a step did not "
+        "end, a file is wrong, a budget was not kept, or its commit is not in the recipe's repository (git fetch)",
+        "build what was committed, and keep that (pocketforge build --history); baseline set --from REPORT takes a "
+        "build's own report, also with a budget that was not kept",
+    )
+
+
+def _builds_of(history: History, said: str, recipe: str) -> list[Build]:
     from pocketforge.history.keeper import is_hash
 
-    history = open_history(place)
     found = history.builds(Wanted(recipe, branch=said)) or (
         history.builds(Wanted(recipe, commit=said)) if is_hash(said) else []
     )
@@ -182,21 +201,19 @@ def baseline_from(place: Place, said: str, recipe: str) -> tuple[list[Report], s
         )
     if len({build.commit for build in found}) > 1 and not any(build.branch == said for build in found):
         raise RecipeError(f"several commits begin with {said!r}: give more of it")
-    # The last commit first; builds of it from the last to the first.
-    found.sort(key=lambda build: (build.commit_s or 0, build.built_s), reverse=True)
-    left_out = 0
-    for build in found:
-        report = history.report(build.id)
-        if build.dirty is False and _may_be_baseline(report):
-            runs = list(_runs_like(history, build, report, found))
-            passed = f" ({left_out} later builds are no baseline)" if left_out else ""
-            return runs, f"commit {build.commit[:12]}{passed}"
-        left_out += 1
-    raise RecipeError(
-        f"none of the {left_out} builds of {said!r} is a baseline: files of the commit were changed, a step did not "
-        "end, or a file is wrong",
-        "build what was committed, and keep that (pocketforge build --history)",
-    )
+    return found
+
+
+def _last_first(found: Sequence[Build], folder: Path) -> tuple[list[Build], list[Build]]:
+    """Builds of the last commit first, of it from the last to the first; and those of commits that the folder's
+    repository has not: another project may have a recipe of that name."""
+    by_time = sorted(found, key=lambda build: (build.commit_s or 0, build.built_s, build.id), reverse=True)
+    there = commits_there(folder, {build.commit for build in found if build.commit})
+    if there is None:
+        return by_time, []
+    place = {commit: at for at, commit in enumerate(there)}
+    here = [build for build in by_time if build.commit in place]
+    return sorted(here, key=lambda build: place[build.commit]), [each for each in by_time if each.commit not in place]
 
 
 def _runs_like(history: History, last: Build, report: Report, found: Iterable[Build]) -> Iterator[Report]:
@@ -209,7 +226,10 @@ def _runs_like(history: History, last: Build, report: Report, found: Iterable[Bu
 
 
 def _may_be_baseline(report: Report) -> bool:
-    return report.verdict != "ERROR" and all(target.status == "built" for target in report.targets)
+    """A budget that was not kept makes none, also where a waiver lets it be: the next build would be as bad and pass.
+    What was missing or open may be, as the baseline itself is at first."""
+    ended = report.verdict != "ERROR" and all(target.status == "built" for target in report.targets)
+    return ended and not any(each.verdict == "FAIL" and each.budget.severity == "error" for each in report.gates)
 
 
 def _files_of(report: Report) -> dict[str, list[str]]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 _SECONDS = 30
-# Where CI systems say the branch, as they check a commit out and no branch: GitHub (of a pull request, then of a push),
-# GitLab (the same), Jenkins.
-_BRANCHES = (
-    "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "CI_COMMIT_BRANCH", "CHANGE_BRANCH",
-    "BRANCH_NAME",
-)  # fmt: skip
+# Where CI systems say the branch, as they check a commit out and no branch: GitHub, GitLab, Jenkins. First of a pull
+# request: a fork's branch may have any name, and its builds are none of our branch of that name.
+_CHANGES = ("GITHUB_HEAD_REF", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "CHANGE_BRANCH")
+_BRANCHES = ("GITHUB_REF_NAME", "CI_COMMIT_BRANCH", "BRANCH_NAME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +37,37 @@ def checkout_of(folder: Path, revision: str = "HEAD") -> Checkout:
 
     revision: another one than what is checked out: of it nothing is dirty, and no branch is known.
     """
-    found = git(folder, "log", "-1", "--no-show-signature", "--format=%H %ct", "--end-of-options", revision)
+    found = git(folder, "log", "-1", "--no-show-signature", "--format=%H %ct", "--end-of-options", revision, "--")
     if not found:
         return Checkout()
     commit, _, seconds = found.strip().partition(" ")
     if revision != "HEAD":
         return Checkout(commit, int(seconds), "", False)
-    changed = git(folder, "status", "--porcelain", "--untracked-files=no")
-    return Checkout(commit, int(seconds), _branch(folder), changed != "")
+    return Checkout(commit, int(seconds), _branch(folder), changed_files(folder) != "")
+
+
+def changed_files(folder: Path) -> str | None:
+    """Files of the commit that are otherwise now, a line each; submodules too, whatever .gitmodules says of them."""
+    return git(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=none")
+
+
+def commits_there(folder: Path, commits: Collection[str]) -> list[str] | None:
+    """Those of the commits that the folder's repository has, each before its ancestors, whatever their clocks said.
+
+    None where nobody can tell: in no repository, or in a shallow one.
+    """
+    if (git(folder, "rev-parse", "--is-shallow-repository") or "").strip() != "false":
+        return None
+    found = git(folder, "rev-list", "--date-order", "--ignore-missing", *commits, "--") if commits else ""
+    return [each for each in (found or "").split() if each in commits]
 
 
 def _branch(folder: Path) -> str:
     named = (git(folder, "symbolic-ref", "--quiet", "--short", "HEAD") or "").strip()
-    return named or next(filter(None, map(os.environ.get, _BRANCHES)), "")
+    if named:
+        return named
+    change = next(filter(None, map(os.environ.get, _CHANGES)), "")
+    return f"pull/{change}" if change else next(filter(None, map(os.environ.get, _BRANCHES)), "")
 
 
 def git(folder: Path, *words: str) -> str | None:

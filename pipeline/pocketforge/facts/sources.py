@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pocketforge.errors import RecipeError
-from pocketforge.facts.checkout import git
+from pocketforge.facts.checkout import changed_files, git
 from pocketforge.plan.steps import Facts, ReadFiles
 from pocketforge.recipe import Recipe
 from pocketforge.release.inputs import Commit, InputFile, InputRole, Inputs
@@ -51,7 +51,7 @@ def _commit(folder: Path, named: Iterable[Path]) -> Commit | None:
     top, _, head = found.removesuffix("\n").rpartition("\n")
     root = Path(top).resolve()
     inside = [str(path.resolve()) for path in named if path.resolve().is_relative_to(root)]
-    changed = git(folder, "status", "--porcelain", "--untracked-files=no")
+    changed = changed_files(folder)
     # Named files that the commit does not have would not come with it.
     unknown = git(root, "ls-files", "--others", "--", *inside) if inside else ""
     return Commit(head, changed == "" and unknown == "")

@@ -31,7 +31,7 @@ class Change:
         at: Index of the first value of the new level.
         before: The level before; of what is timed a geometric mean.
         after: The new level.
-        effect: after ÷ before - 1; None where before is 0 or less.
+        effect: after ÷ before - 1; None where before is 0 or less, or that is beyond any number.
     """
 
     at: int
@@ -46,7 +46,7 @@ def exact_changes(values: Sequence[float], effect: float = EXACT_EFFECT) -> list
     level = values[0] if values else 0.0
     for at, value in enumerate(values):
         if value != level and (level == 0 or abs(value - level) >= effect * abs(level)):
-            found.append(Change(at, level, value, value / level - 1 if level > 0 else None))
+            found.append(Change(at, level, value, _share(level, value)))
             level = value
     return found
 
@@ -67,10 +67,15 @@ def noisy_changes(values: Sequence[float], effect: float = EFFECT) -> list[Chang
         del ends[worst]
     levels = [math.exp(fmean(logs[start:end])) for start, end in itertools.pairwise([0, *ends])]
     found = [
-        Change(end, before, after, after / before - 1)
+        Change(end, before, after, _share(before, after))
         for end, (before, after) in zip(ends, itertools.pairwise(levels), strict=False)
     ]
-    return [each for each in found if each.effect is not None and abs(each.effect) >= effect]
+    return [each for each in found if each.effect is None or abs(each.effect) >= effect]
+
+
+def _share(before: float, after: float) -> float | None:
+    share = after / before - 1 if before > 0 else math.inf
+    return share if math.isfinite(share) else None
 
 
 def _spread(logs: Sequence[float]) -> float:

@@ -156,11 +156,11 @@ def _value(measured: Measurement, report: Report) -> Value:
     own = how.better if isinstance(how, HowCompared) else None
     content = json.dumps(files.to_json(measured), sort_keys=True)
     return Value(
-        metric=storable(measured.metric),
-        target=storable(measured.target),
-        device=storable(measured.device),
+        metric=measured.metric,
+        target=measured.target,
+        device=measured.device,
         via=measured.via,
-        conditions=storable(_conditions(measured, report)),
+        conditions=_conditions(measured, report),
         value=measured.value,
         unit=measured.unit,
         low=interval.low if math.isfinite(interval.low) else None,
@@ -171,7 +171,7 @@ def _value(measured: Measurement, report: Report) -> Value:
         # An estimate has an interval, and is the same each time.
         noisy=is_timed(measured) and not isinstance(how, HowEstimated),
         evidence=hashlib.sha256(content.encode()).hexdigest(),
-        doubt=storable(doubt_of(measured)),
+        doubt=doubt_of(measured),
     )
 
 
@@ -198,5 +198,8 @@ def storable(text: str) -> str:
 
 
 def date(seconds: int) -> str:
-    """The day and the minute, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    """The day and the minute, in UTC; of a year that no calendar has the seconds, as git writes them."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):  # a commit may be of any year
+        return f"@{seconds}"

@@ -106,11 +106,11 @@ class History:
     ) -> list[tuple[Build, Value]]:
         """Each value of a metric, by build. device: None is any, empty is of none."""
         query = _of(select(*_HEAD, *values.c).join(values, values.c.build == builds.c.id), wanted)
-        query = query.where(values.c.metric == metric)
+        query = query.where(values.c.metric == storable(metric))
         if target:
-            query = query.where(values.c.target == target)
+            query = query.where(values.c.target == storable(target))
         if device is not None:
-            query = query.where(values.c.device == device)
+            query = query.where(values.c.device == storable(device))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(builds.c.id, values.c.place)).all()
         return [(_build(row), _value(row)) for row in rows]
@@ -127,7 +127,7 @@ def _of(query: Any, wanted: Wanted) -> Any:
     if wanted.branch:
         query = query.where(builds.c.branch == storable(wanted.branch))
     if wanted.commit:
-        query = query.where(func.substr(builds.c.git_commit, 1, len(wanted.commit)) == wanted.commit)
+        query = query.where(func.substr(builds.c.git_commit, 1, len(wanted.commit)) == storable(wanted.commit))
     return query
 
 
@@ -135,15 +135,15 @@ def _add(connection: Any, entry: Entry) -> tuple[int, bool]:
     report, text = entry.report, entry.text()
     digest = hashlib.sha256(text.encode()).hexdigest()
     row = {
-        "recipe": storable(report.recipe),
+        "recipe": report.recipe,
         "recipe_sha256": report.recipe_sha256,
         "verdict": report.verdict,
         "git_commit": entry.checkout.commit,
-        "branch": storable(entry.checkout.branch),
+        "branch": entry.checkout.branch,
         "commit_s": entry.checkout.commit_s,
         "dirty": entry.checkout.dirty,
         "built_s": entry.built_s,
-        "host": storable(host_of(report)),
+        "host": host_of(report),
         "pocketforge": entry.pocketforge,
         "versions": json.dumps(dict(report.environment), sort_keys=True),
         "report": text,
@@ -154,7 +154,7 @@ def _add(connection: Any, entry: Entry) -> tuple[int, bool]:
     if there is not None:
         return there, False
     # On a server two may add the same at once: the second one's row is none, and no error.
-    new = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(builds).values(row)
+    new = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(builds).values(_stored(row))
     build: int | None = connection.execute(new.on_conflict_do_nothing().returning(builds.c.id)).scalar()
     if build is None:
         return connection.execute(same).scalar_one(), False
@@ -162,22 +162,26 @@ def _add(connection: Any, entry: Entry) -> tuple[int, bool]:
     of_verdicts = [{"build": build, "place": place, **each} for place, each in enumerate(_verdicts(report))]
     for table, rows in ((values, of_values), (verdicts, of_verdicts)):
         if rows:
-            connection.execute(insert(table), rows)
+            connection.execute(insert(table), [_stored(each) for each in rows])
     return build, True
+
+
+def _stored(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: storable(each) if isinstance(each, str) else each for name, each in row.items()}
 
 
 def _verdicts(report: Report) -> Iterator[dict[str, object]]:
     for gate in report.gates:
         yield {
-            "metric": storable(gate.metric or gate.budget.metric),
-            "target": storable(gate.target),
-            "device": storable(gate.device),
+            "metric": gate.metric or gate.budget.metric,
+            "target": gate.target,
+            "device": gate.device,
             "verdict": gate.verdict,
             "value": gate.value,
             "limit_value": None if gate.budget.baseline and gate.value is None else gate.budget.limit,
             "severity": gate.budget.severity,
             "waived": bool(gate.waiver),
-            "reason": storable(gate.reason),
+            "reason": gate.reason,
         }
 
 

@@ -1,7 +1,7 @@
 """What became of a metric: lines of values over commits, with the places where their level changed.
 
 A line is of one recipe, target, device and condition: another kind of host, another number of threads or another core
-begins another line.
+begins another line, and so do another unit and another direction.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def lines_of(found: Iterable[tuple[Build, Value]], effect: float | None = None, 
     """
     groups: dict[tuple[str, ...], list[tuple[Build, Value]]] = {}
     for build, value in found:
-        key = (build.recipe, value.target, value.device, value.via, value.conditions)
+        key = (build.recipe, value.target, value.device, value.via, value.conditions, value.unit, value.better)
         groups.setdefault(key, []).append((build, value))
     return [_line(groups[key], effect, last) for key in sorted(groups)]
 

@@ -58,9 +58,11 @@ def spark(values: Sequence[float]) -> str:
     """The last values as bars, from the least to the greatest."""
     shown = values[-_MOST:]
     low, high = min(shown), max(shown)
-    if low == high:
+    apart = high / 2 - low / 2  # the greatest number less the least is none
+    if apart == 0:
         return _BARS[3] * len(shown)
-    return "".join(_BARS[min(int((value - low) / (high - low) * len(_BARS)), len(_BARS) - 1)] for value in shown)
+    shares = ((value / 2 - low / 2) / apart for value in shown)
+    return "".join(_BARS[min(int(share * len(_BARS)), len(_BARS) - 1)] for share in shares)
 
 
 def show_builds(builds: Sequence[Build], place: str) -> None:

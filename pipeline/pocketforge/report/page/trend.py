@@ -17,6 +17,8 @@ from pocketforge.streams import printable
 _TONES: dict[bool | None, Tone] = {True: "bad", False: "good", None: "near"}
 # Labels below a plot that can be read beside each other.
 _MOST_LABELS = 4
+# Distances of such values are no numbers.
+_BEYOND = 1e300
 
 
 def write(lines: Sequence[Line]) -> str:
@@ -76,10 +78,13 @@ def _line(line: Line, number: int) -> Section:
     said = [f"{basis(line)[0].upper()}{basis(line)[1:]}."]
     if line.left_out:
         said.append(f"{line.left_out} builds before these were not looked at.")
+    plotted = all(abs(point.value.value) < _BEYOND for point in line.points)
+    if not plotted:
+        said.append("There is no plot: a value is too great for one.")
     every = table(f"Every build of {line.words}", heads, rows, f"value{unit}")
     return Section(
         f"line-{number}", line.words, tuple(said), tables=(every,), folded=True,
-        plots=(_plot(line),),
+        plots=(_plot(line),) if plotted else (),
     )  # fmt: skip
 
 
