@@ -250,6 +250,31 @@ class SmallValues(nn.Module):
         return logs, scaled, shares, either
 
 
+class Pcen(nn.Module):
+    """Per-channel energy normalization (Wang et al. 2017): energies by what they were before, to a learnt power."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bank, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+        self.speed, self.alpha, self.root = (nn.Parameter(torch.linspace(a, a / 2, 8)) for a in (-1.0, -0.02, -0.7))
+
+    def forward(self, x):
+        energy = self.bank(x).square()
+        speed, alpha, root = (each.exp()[None, :, None, None] for each in (self.speed, self.alpha, self.root))
+        before = [energy[..., 0]]
+        for column in range(1, energy.shape[-1]):
+            before.append((1 - speed[..., 0]) * before[-1] + speed[..., 0] * energy[..., column])
+        return self.last((energy / (torch.stack(before, -1) + 1e-6).pow(alpha) + 2.0).pow(root))
+
+
+def test_what_learnt_powers_read_stays_float(images):
+    net, samples = Pcen().eval(), [images[0] * np.linspace(0.02, 1, 3, dtype=np.float32)[:, None, None]]
+    program = torch.export.export(net, (torch.from_numpy(samples[0][:1]),))
+    made = made_for_steep_ones(pt2e.rewritten_for_quantizer(program).graph)
+    assert len(made) == 3 * (samples[0].shape[-1] - 3) + 2, "two products and a sum a column, and what powers read"
+
+
 def test_what_logarithms_roots_and_divisors_read_stays_float(images):
     net = SmallValues().eval()
     program = torch.export.export(net, (torch.from_numpy(images[0][:1]),))

@@ -898,6 +898,19 @@ def test_what_no_tflite_runtime_has_is_refused_by_its_layer_s_name(op, named, fi
         files.export("tflite", nn.Sequential(Named()), images())
 
 
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: nn.Conv3d(3, 4, 3), r"no convolution in three dimensions: convolution of '1'"),
+        (lambda: nn.MaxPool3d(2), r"no kernel for max_pool3d_with_indices \(aten::max.*\.out\): .* of '1'"),
+    ],
+)
+def test_what_executorch_has_no_kernel_for_is_refused_by_its_layer_s_name(make, named, files):
+    volumes = np.zeros((1, 3, 4, 6, 6), np.float32)
+    with pytest.raises(StageFailed, match=named):
+        files.export("executorch", nn.Sequential(nn.ReLU(), make()), volumes)
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_an_exporter_s_refusal_names_the_layer_its_line_and_the_innermost_cause(runtime, files):
     from pocketforge.runtimes.base import ExportRequest

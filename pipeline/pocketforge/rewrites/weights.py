@@ -112,6 +112,12 @@ def _is_computed(node: Node, known: dict[Node, bool]) -> bool:
     return known[node]
 
 
+def constant_value(node: Node) -> Tensor | None:
+    """What a node gives that is computed from constants alone, as a learnt exponent is; None of others."""
+    owner = node.graph.owning_module
+    return _compute(Editor(owner), node) if owner is not None and _is_computed(node, {}) else None
+
+
 def _origin(node: Node) -> Node | None:
     """The first constant of those that it is computed from; None where it is computed from none."""
     return node if is_constant(node) else next(filter(None, map(_origin, node.all_input_nodes)), None)
