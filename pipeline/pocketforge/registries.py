@@ -88,7 +88,7 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
-    "export": StageInfo("pocketforge.stages.export", 16, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 17, ("torch",), _TRACE),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),

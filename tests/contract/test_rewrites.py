@@ -772,6 +772,9 @@ def levels_before_levels(m, x):
         m.b(spread) + spread,
         torch.lerp(y, torch.relu(m.square(y)), 0.3),
         F.layer_norm(F.avg_pool2d(y, 3, 2, 1), (4,)),
+        F.softplus(y),
+        m.b(F.threshold(y, 0.1, -3.0)),
+        torch.logaddexp(y, m.square(y)),
     )
 
 
