@@ -11,7 +11,7 @@ from torch.fx.node import Argument
 
 from pocketforge.quantization.operations import MOVING, operations_of
 from pocketforge.rewrites.graph import is_guard, op_name
-from pocketforge.rewrites.weights import constant_value
+from pocketforge.rewrites.weights import constant_value, is_of_constants
 
 # What is steepest near zero, by its first input.
 STEEP = frozenset({"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal"})
@@ -39,6 +39,17 @@ def made_for_steep_ones(graph: Graph) -> tuple[str, ...]:
         ):
             read_small.add(node)
     return tuple(each.name for node, each in operations.items() if node in read_small and each.kind in _WITH_LEVELS)
+
+
+def made_of_constants(graph: Graph) -> tuple[str, ...]:
+    """Names of sums, products and the like that are computed from constants alone, as a table of positions' angles:
+    of angles up to 128 radians 8 bits leave every second one, and their sines are noise."""
+    known: dict[Node, bool] = {}
+    return tuple(
+        each.name
+        for node, each in operations_of(graph).items()
+        if each.kind in _WITH_LEVELS and is_of_constants(node, known)
+    )
 
 
 def _is_steep(reader: Node, value: Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 from executorch.exir import EdgeProgramManager, ExecutorchProgramManager
@@ -9,7 +10,6 @@ from executorch.exir import EdgeProgramManager, ExecutorchProgramManager
 from pocketforge.errors import StageFailed
 from pocketforge.outcomes.nodes import LoweredNodes
 from pocketforge.rewrites.graph import op_name, shape_of, where
-from pocketforge.runtimes.sessions.executorch import binding
 
 _HINT = "write this layer with other operators, or try another runtime (onnx, tflite)"
 
@@ -34,13 +34,22 @@ def refuse_missing(program: ExecutorchProgramManager, nodes: LoweredNodes) -> No
 
     nodes: of the program before it was written.
     """
-    kernels = set(binding()._get_operator_names())
+    kernels = _kernels()
     used = {each.name + (f".{each.overload}" if each.overload else "")
             for plan in program.executorch_program.execution_plan for each in plan.operators}  # fmt: skip
     for name in sorted(used - kernels):
         kind = name.partition("::")[2].partition(".")[0]
         layers = [node.layer for node in nodes.nodes if node.op == kind] or [kind]
         raise StageFailed(f"executorch has no kernel for {kind} ({name}): {_listed(layers)}", _HINT)
+
+
+def _kernels() -> set[str]:
+    """Names of the operators that the runtime of this package has kernels for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its Python binding says that it is experimental
+        from executorch.runtime import Runtime
+
+        return set(Runtime.get().operator_registry.operator_names)
 
 
 def _listed(layers: Iterable[str]) -> str:
