@@ -67,14 +67,14 @@ STAGES: dict[str, StageInfo] = {
     "reference": StageInfo("pocketforge.stages.reference", 9, ("torch", "numpy"), _TRACE, user_code=True),
     "answers": StageInfo("pocketforge.stages.answers", 1, ("numpy",), user_code=True),
     "annotate": StageInfo(
-        "pocketforge.stages.annotate", 6, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
+        "pocketforge.stages.annotate", 7, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
     "layers": StageInfo(
-        "pocketforge.stages.layers", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
+        "pocketforge.stages.layers", 9, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        12,
+        13,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -82,7 +82,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        9,
+        10,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,

@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     from pocketforge.quantization.attention import advice, sums_for_norms
     from pocketforge.quantization.concats import LEAST_LEVELS, keep_apart
     from pocketforge.quantization.operations import float_operations, operations_of
-    from pocketforge.quantization.small_values import made_for_steep_ones
+    from pocketforge.quantization.small_values import made_for_steep_ones, made_of_constants
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STATIC = Quantize("static_int8", calibration="minmax")
@@ -248,6 +248,60 @@ class SmallValues(nn.Module):
         shares = y / (bank.abs().sum(1, keepdim=True) + 1e-2)
         either = torch.log((bank * 2.0).sigmoid()) + torch.sqrt(torch.relu(bank * bank) + 1e-3)
         return logs, scaled, shares, either
+
+
+class Pcen(nn.Module):
+    """Per-channel energy normalization (Wang et al. 2017): energies by what they were before, to a learnt power."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.bank, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+        self.speed, self.alpha, self.root = (nn.Parameter(torch.linspace(a, a / 2, 8)) for a in (-1.0, -0.02, -0.7))
+
+    def forward(self, x):
+        energy = self.bank(x).square()
+        speed, alpha, root = (each.exp()[None, :, None, None] for each in (self.speed, self.alpha, self.root))
+        before = [energy[..., 0]]
+        for column in range(1, energy.shape[-1]):
+            before.append((1 - speed[..., 0]) * before[-1] + speed[..., 0] * energy[..., column])
+        return self.last((energy / (torch.stack(before, -1) + 1e-6).pow(alpha) + 2.0).pow(root))
+
+
+def test_what_learnt_powers_read_stays_float(images):
+    net, samples = Pcen().eval(), [images[0] * np.linspace(0.02, 1, 3, dtype=np.float32)[:, None, None]]
+    program = torch.export.export(net, (torch.from_numpy(samples[0][:1]),))
+    made = made_for_steep_ones(pt2e.rewritten_for_quantizer(program).graph)
+    assert len(made) == 3 * (samples[0].shape[-1] - 3) + 2, "two products and a sum a column, and what powers read"
+
+
+class Rotated(nn.Module):
+    """Rotary positions (Su et al. 2021), whose angles `forward` makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        angles = torch.arange(float(x.shape[1]))[:, None] * (10000 ** (-torch.arange(4.0) / 4))[None]
+        cosine, sine = angles.cos(), angles.sin()
+        a, b = self.first(x).chunk(2, -1)
+        return self.last(torch.cat([a * cosine - b * sine, a * sine + b * cosine], -1))
+
+
+def test_a_table_that_forward_makes_stays_float():
+    """Of angles up to 127 radians 8 bits leave every second one: 16 dB."""
+    net, samples = Rotated().eval(), [np.random.default_rng(0).normal(size=(4, 128, 8)).astype(np.float32)]
+    program = torch.export.export(net, (torch.from_numpy(samples[0][:1]),))
+    graph = pt2e.rewritten_for_quantizer(program)
+    assert made_of_constants(graph.graph) == ("mul@.",)
+    folded, _ = pt2e.quantize_graph(program, samples, STATIC)
+    with torch.no_grad():
+        found, wanted = (
+            np.concatenate([m(torch.from_numpy(x[None])).numpy() for x in samples[0]]) for m in (folded, net)
+        )
+    assert parity(found, wanted).sqnr_db > 25
 
 
 def test_what_logarithms_roots_and_divisors_read_stays_float(images):

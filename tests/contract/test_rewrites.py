@@ -772,6 +772,9 @@ def levels_before_levels(m, x):
         m.b(spread) + spread,
         torch.lerp(y, torch.relu(m.square(y)), 0.3),
         F.layer_norm(F.avg_pool2d(y, 3, 2, 1), (4,)),
+        F.softplus(y),
+        m.b(F.threshold(y, 0.1, -3.0)),
+        torch.logaddexp(y, m.square(y)),
     )
 
 
@@ -896,6 +899,19 @@ def test_what_no_tflite_runtime_has_is_refused_by_its_layer_s_name(op, named, fi
 
     with pytest.raises(StageFailed, match=named):
         files.export("tflite", nn.Sequential(Named()), images())
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: nn.Conv3d(3, 4, 3), r"no convolution in three dimensions: convolution of '1'"),
+        (lambda: nn.MaxPool3d(2), r"no kernel for max_pool3d_with_indices \(aten::max.*\.out\): .* of '1'"),
+    ],
+)
+def test_what_executorch_has_no_kernel_for_is_refused_by_its_layer_s_name(make, named, files):
+    volumes = np.zeros((1, 3, 4, 6, 6), np.float32)
+    with pytest.raises(StageFailed, match=named):
+        files.export("executorch", nn.Sequential(nn.ReLU(), make()), volumes)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -87,6 +87,7 @@ def _signals() -> list[Net]:
         one("tcn", tasks.WINDOWS, "Tcn", 128),
         one("m5", tasks.WAVES, "M5", 1024),
         one("ds_cnn", tasks.WAVES, "DsCnn", 1024),
+        one("pcen", tasks.WAVES, "Pcen", 1024),
         one("conv_tasnet", tasks.CLEAN_WAVES, "ConvTasNet", 512),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from zoo.entries import Task
 
-# Calibration is by as many samples as a recipe has that does not say it.
+# Calibration is by as many samples as a recipe has that does not say it, but for WAVES.
 _COUNTS = "eval_samples = 64\n"
 _IMAGE = "\n[data.preprocess]\nmean = [0.5]\nstd = [0.5]\n"
 _IDS = "".join(f'\n[[model.input]]\nname = "{name}"\nshape = [1, 32]\ndtype = "int64"\n' for name in ("ids", "mask"))
@@ -20,14 +20,15 @@ def _output(role: str, more: str = "", name: str = "") -> str:
     return "\n[[output]]\n" + (f'name = "{name}"\n' if name else "") + f'role = "{role}"\n{more}'
 
 
+# Of 64 samples one is 1.6 %, and the limit on what 8 bits may lose 2 %.
 DIGITS = Task(
     "digits",
-    f"""
+    """
 [data]
 source = "digits"
-{_COUNTS}
+eval_samples = 256
 [data.preprocess]
-resize = [{{size}}, {{size}}]
+resize = [{size}, {size}]
 color = "rgb"
 scale = 16.0
 mean = [0.5]
@@ -66,7 +67,13 @@ LETTERS = Task(
 )
 ROWS = Task("digits, row by row", _of("rows"), "accuracy_top1", "cross_entropy")
 WINDOWS = Task("windows of three signals", _of("windows", file="samples_signals"), "accuracy_top1", "cross_entropy")
-WAVES = Task("waves", _of("waves", file="samples_signals"), "accuracy_top1", "cross_entropy")
+# Few waves lie far out: calibrated on 100 samples DS-CNN's scores are cut off, and its build says to write this line.
+WAVES = Task(
+    "waves",
+    _of("waves", "calibration_samples = 250\n", file="samples_signals"),
+    "accuracy_top1",
+    "cross_entropy",
+)
 CLEAN_WAVES = Task(
     "denoising of waves",
     _of("noisy_waves", file="samples_signals") + _output("waveform", 'metrics = ["si_sdr_db"]\n'),

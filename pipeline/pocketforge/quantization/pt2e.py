@@ -35,7 +35,7 @@ from pocketforge.quantization.recurrent import (
     round_weights,
     weights_of,
 )
-from pocketforge.quantization.small_values import made_for_steep_ones
+from pocketforge.quantization.small_values import made_for_steep_ones, made_of_constants
 from pocketforge.quantization.weighted import (
     LOOKED_UP,
     WEIGHTED,
@@ -84,7 +84,7 @@ def layer_schemes(graph: torch.fx.Graph, quantize: Quantize) -> dict[str, str]:
             f"quantize.overrides leave no layer in int8: {', '.join(schemes)}",
             'use scheme = "fp32", or fewer overrides',
         )
-    kept = (*sums_for_norms(graph), *made_for_steep_ones(graph)) if static else ()
+    kept = (*sums_for_norms(graph), *made_for_steep_ones(graph), *made_of_constants(graph)) if static else ()
     of_operations = dict.fromkeys(kept, "fp32")
     of_operations |= overridden(quantize.overrides, graph)
     return {**schemes, **of_operations, NO_LAYER: "static_int8" if static else "fp32"}

@@ -7,9 +7,11 @@ of its own range: log(x² + 0.01) with x² up to 2.3, as a front end for sound h
 from __future__ import annotations
 
 from torch.fx import Graph, Node
+from torch.fx.node import Argument
 
 from pocketforge.quantization.operations import MOVING, operations_of
 from pocketforge.rewrites.graph import is_guard, op_name
+from pocketforge.rewrites.weights import constant_value, is_of_constants
 
 # What is steepest near zero, by its first input.
 STEEP = frozenset({"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal"})
@@ -17,9 +19,9 @@ STEEP = frozenset({"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal
 _WITH_LEVELS = frozenset({"add", "mul", "cat", "maximum", "minimum"})
 # What makes small values of small ones. Not exp, sigmoid and their like: their small values come of ordinary ones.
 _CARRYING = frozenset({
-    *_WITH_LEVELS, *MOVING, *("square", "pow", "abs", "neg", "sub", "sum", "mean", "div", "sqrt", "amax", "amin"),
-    *("clamp", "clamp_min", "clamp_max", "relu", "relu6", "hardtanh", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
-    *("avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"),
+    *_WITH_LEVELS, *MOVING, *("stack", "square", "pow", "abs", "neg", "sub", "sum", "mean", "div", "sqrt", "amax"),
+    *("amin", "clamp", "clamp_min", "clamp_max", "relu", "relu6", "hardtanh", "adaptive_avg_pool1d"),
+    *("adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"),
 })  # fmt: skip
 
 
@@ -39,15 +41,33 @@ def made_for_steep_ones(graph: Graph) -> tuple[str, ...]:
     return tuple(each.name for node, each in operations.items() if node in read_small and each.kind in _WITH_LEVELS)
 
 
+def made_of_constants(graph: Graph) -> tuple[str, ...]:
+    """Names of sums, products and the like that are computed from constants alone, as a table of positions' angles:
+    of angles up to 128 radians 8 bits leave every second one, and their sines are noise."""
+    known: dict[Node, bool] = {}
+    return tuple(
+        each.name
+        for node, each in operations_of(graph).items()
+        if each.kind in _WITH_LEVELS and is_of_constants(node, known)
+    )
+
+
 def _is_steep(reader: Node, value: Node) -> bool:
     """Whether it tells small ones of this input apart: of a division the divisor, of powers those below one."""
     kind = _kind(reader)
     if kind == "div":
         return reader.args[1] is value
     if kind == "pow":
-        exponent = reader.args[1]
-        return reader.args[0] is value and isinstance(exponent, int | float) and exponent < 1
+        return reader.args[0] is value and _smallest(reader.args[1]) < 1
     return kind in STEEP
+
+
+def _smallest(exponent: Argument) -> float:
+    """Of an exponent, which may be learnt, one for each channel; 2 where it is not known before the model runs."""
+    if not isinstance(exponent, Node):
+        return float(exponent) if isinstance(exponent, int | float) else 2.0
+    value = constant_value(exponent)
+    return 2.0 if value is None else float(value.min())
 
 
 def _kind(node: Node) -> str:

@@ -23,6 +23,8 @@ CHOICES = (
     *("elu", "celu", "selu", "softplus", "threshold", "hardshrink", "softshrink", "nan_to_num"),
     *("logaddexp", "logaddexp2", "heaviside", "xlogy", "special_xlogy", "sinc", "special_sinc"),
 )
+# Of these, what litert writes as a choice between an int8 input and a float value, and gives the input's levels.
+GIVEN_ITS_INPUT_S_LEVELS = ("softplus", "threshold", "logaddexp", "logaddexp2")
 # What gives some of its values, in other places or cut off at a number: quantized before or after is the same.
 MOVES = (
     *("max_pool1d", "max_pool2d", "amax", "amin", "maximum", "minimum", "relu", "relu6", "clamp", "hardtanh"),
@@ -109,6 +111,16 @@ def keep_inputs_float(editor: Editor) -> None:
             for user in list(node.users):
                 if _quantized_levels(user):
                     _keep_float(editor, node, user)
+
+
+def keep_choices_float(editor: Editor) -> None:
+    """Two products before a choice that reads levels and is made of floats in the graph: the converter would cut it off
+    at its input's range (a mixture density net's softplus for its spreads: -15 dB against the graph)."""
+    for node in editor.nodes():
+        if op_name(node) in GIVEN_ITS_INPUT_S_LEVELS:
+            for source in dict.fromkeys(node.all_input_nodes):
+                if _levels_behind(source):
+                    _keep_float(editor, source, node)
 
 
 def keep_joins_float(editor: Editor) -> None:

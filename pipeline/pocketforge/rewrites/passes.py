@@ -106,6 +106,7 @@ REWRITES = (
     Rewrite(quantized.keep_fixed_scales, (TFLITE,)),
     Rewrite(quantized.two_values_for_squares, (TFLITE,)),
     Rewrite(float_inputs.keep_joins_float, (TFLITE,)),
+    Rewrite(float_inputs.keep_choices_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
     Rewrite(float_inputs.keep_averages_for_norms_float, (TFLITE,)),
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),

@@ -31,7 +31,7 @@ def compute_once(editor: Editor) -> None:
     for node in editor.nodes():
         for position in WEIGHTS.get(op_name(node), ()):
             source = node.args[position] if len(node.args) > position else None
-            if not isinstance(source, Node) or is_constant(source) or not _is_computed(source, known):
+            if not isinstance(source, Node) or is_constant(source) or not is_of_constants(source, known):
                 continue
             origin = _origin(source)
             value = _compute(editor, source)
@@ -101,15 +101,21 @@ def _reads_as_weight(node: Node, source: Node) -> bool:
     return any(len(node.args) > position and node.args[position] is source for position in positions)
 
 
-def _is_computed(node: Node, known: dict[Node, bool]) -> bool:
-    """Whether a node depends on constants only, and on no chance."""
+def is_of_constants(node: Node, known: dict[Node, bool]) -> bool:
+    """Whether a node depends on constants only, and on no chance. known: answers of before, to which are added."""
     if node not in known:
         known[node] = node.op == "get_attr" or (
             node.op == "call_function"
             and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ())
-            and all(_is_computed(each, known) for each in node.all_input_nodes)
+            and all(is_of_constants(each, known) for each in node.all_input_nodes)
         )
     return known[node]
+
+
+def constant_value(node: Node) -> Tensor | None:
+    """What a node gives that is computed from constants alone, as a learnt exponent is; None of others."""
+    owner = node.graph.owning_module
+    return _compute(Editor(owner), node) if owner is not None and is_of_constants(node, {}) else None
 
 
 def _origin(node: Node) -> Node | None:

@@ -26,6 +26,7 @@ from pocketforge.rewrites.passes import EXECUTORCH, EXECUTORCH_INT8, rewritten
 from pocketforge.runtimes.base import ExportRequest, ExportResult, TensorSpec, float_output, output_tensors
 from pocketforge.runtimes.executorch_edge import plain
 from pocketforge.runtimes.executorch_half import in_half
+from pocketforge.runtimes.executorch_missing import refuse_missing, refuse_volumes
 from pocketforge.runtimes.executorch_partitions import PartitionerWithoutCycles
 
 # Left to the portable kernels these run orders of magnitude slower than in XNNPACK.
@@ -62,11 +63,15 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             **({"get_about": json.dumps(request.about.to_json(inputs), sort_keys=True)} if request.about else {}),
         },
     )
+    refuse_volumes(edge)
     _check_taken(edge)
     # Before to_executorch(), which changes the program it is called on.
     delegation, warnings = _delegation(edge)
-    files.write(out, _nodes(edge))
-    (out / "model.pte").write_bytes(edge.to_executorch().buffer)
+    nodes = _nodes(edge)
+    files.write(out, nodes)
+    written = edge.to_executorch()
+    refuse_missing(written, nodes)
+    (out / "model.pte").write_bytes(written.buffer)
     return ExportResult({"model": "model.pte"}, inputs, outputs, {"delegation": delegation}, warnings)
 
 

@@ -99,6 +99,29 @@ class DsCnn(nn.Module):
         return self.features(torch.log(self.bank(x).square() + 1e-2)[:, None])
 
 
+class Pcen(nn.Module):
+    """A learnt front end: per-channel energy normalization (Wang et al. 2017), its smoothing and powers learnt too."""
+
+    def __init__(self, bands: int = 20, width: int = 24, classes: int = 2) -> None:
+        super().__init__()
+        self.bank = nn.Conv1d(1, bands, 64, stride=32)
+        starts = {"smoothing": -3.2, "alpha": -0.02, "delta": 0.7, "root": -0.7}
+        self.logs = nn.ParameterDict({name: torch.full((bands,), start) for name, start in starts.items()})
+        self.net = nn.Sequential(
+            nn.Conv1d(bands, width, 3), nn.ReLU(), nn.Conv1d(width, width, 3, stride=2), nn.ReLU(),
+            nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(width, classes),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = self.bank(x).square()
+        smoothing, alpha, delta, root = (self.logs[n].exp()[:, None] for n in ("smoothing", "alpha", "delta", "root"))
+        before = [energy[:, :, :1]]
+        for step in range(1, energy.shape[2]):
+            before.append((1 - smoothing) * before[-1] + smoothing * energy[:, :, step : step + 1])
+        level = (torch.cat(before, 2) + 1e-6) ** alpha
+        return self.net((energy / level + delta) ** root - delta**root)
+
+
 class ConvTasNet(nn.Module):
     """Luo and Mesgarani 2019, small: an encoder, a mask from dilated depthwise convolutions, a decoder."""
 
