@@ -154,6 +154,22 @@ def test_what_was_exported_and_old_reports_are_imported(cli, there, tmp_path):
     assert {row["commit"] for row in cli("history", "list", "--json", *again).json()} == {git("rev-parse", "HEAD"), ""}
 
 
+def test_what_a_clock_of_another_age_wrote_is_exported_and_imported(cli, there, tmp_path):
+    there("one.json")
+    os.utime("one.json", (-5_000_000_000, -2_000_000_000))
+    cli("history", "import", "one.json")
+    line = json.loads(cli("history", "export").stdout)
+    far = line | {"commit": "e" * 40, "commit_s": 10**15}
+    Path("all.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(far)}\n")
+    again = ("--history", "again.sqlite")
+    assert cli("history", "import", "all.jsonl", *again).stdout == "2 builds added\n"
+    assert cli("history", "import", "one.json", *again).stdout == "0 builds added, 1 was there already\n"
+    text = cli("history", "list", *again).stdout
+    assert "1906-08-16 20:26" in text and "@1000000000000000" in text, text
+    assert "@1000000000000000" in cli("history", "trend", "size_bytes", *again).stdout
+    assert cli("history", "trend", "size_bytes", *again, "--output", "trend.html").code == 0
+
+
 def test_of_a_folder_with_bad_files_the_good_ones_are_imported_and_the_bad_ones_named(cli, there, tmp_path):
     folder = tmp_path / "old"
     for name in ("a", "b"):

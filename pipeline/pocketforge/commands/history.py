@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _VERSION: Literal[1] = 1
 _COMMIT = re.compile("([0-9a-f]{40}|[0-9a-f]{64})?")
-# The year 10000, which no date can be in.
-_LATEST_S = 253_402_300_800
+# What both databases have as a time.
+_TIMES = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +277,8 @@ def _imported(line: object) -> Entry:
     head = files.from_json(line, ExportedHead)
     if not _COMMIT.fullmatch(head.commit):
         raise ValueError(f"commit must be a hash or empty, found {head.commit!r}")
-    if not all(0 <= each < _LATEST_S for each in (head.commit_s or 0, head.built_s)):
-        raise ValueError("commit_s and built_s must be seconds since 1970")
+    if not all(each in _TIMES for each in (head.commit_s or 0, head.built_s)):
+        raise ValueError("commit_s and built_s must be seconds since 1970, of 64 bits")
     checkout = Checkout(head.commit, head.commit_s, head.branch, head.dirty)
     return Entry(report, checkout, head.built_s, head.pocketforge)
 
