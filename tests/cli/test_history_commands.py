@@ -15,6 +15,7 @@ from test_report_ci import make, sitting
 
 from pocketforge.facts.checkout import Checkout, checkout_of
 from pocketforge.history.entry import Entry
+from pocketforge.history.keeper import History
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import place_of
 from pocketforge.records import Report
@@ -168,6 +169,21 @@ def test_what_a_clock_of_another_age_wrote_is_exported_and_imported(cli, there, 
     assert "1906-08-16 20:26" in text and "@1000000000000000" in text, text
     assert "@1000000000000000" in cli("history", "trend", "size_bytes", *again).stdout
     assert cli("history", "trend", "size_bytes", *again, "--output", "trend.html").code == 0
+
+
+def test_a_long_export_is_imported_few_at_a_time_and_only_if_all_of_it_can_be_read(cli, there, monkeypatch):
+    seen = []
+    add_all = History.add_all
+    monkeypatch.setattr(History, "add_all", lambda self, few: seen.append(len(few)) or add_all(self, few))
+    monkeypatch.setattr("pocketforge.commands.history._AT_ONCE", 2)
+    fill(5)
+    lines = cli("history", "export").stdout
+    Path("all.jsonl").write_text(lines)
+    Path("cut.jsonl").write_text(lines[:-100])
+    seen.clear()
+    done = cli("history", "import", "cut.jsonl", "all.jsonl", "--history", "again.sqlite")
+    assert (done.code, done.stdout, seen) == (2, "5 builds added\n", [2, 2, 1]), done.stderr
+    assert "cut.jsonl was not imported: cannot read line 5 of cut.jsonl" in done.stderr
 
 
 def test_of_a_folder_with_bad_files_the_good_ones_are_imported_and_the_bad_ones_named(cli, there, tmp_path):
