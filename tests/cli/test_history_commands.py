@@ -260,6 +260,23 @@ def test_a_trend_tells_what_changed_and_between_which_commits(cli, there):
     assert cli("history", "trend", "latency_ms", "--target", "good", "--device", "host", "--recipe", "digits").code == 0
 
 
+def test_a_line_that_ended_is_said(cli, there):
+    cli("history", "add", there("one.json"))
+    assert cli("history", "trend", "latency_ms", "--json").json()[0]["later"] == 0
+    assert "not in this line" not in cli("history", "trend", "latency_ms").stdout
+    without = dataclasses.replace(report(), measurements=report().measurements[:1], wall_s=2.0)
+    other = dataclasses.replace(without, recipe="other")
+    for at, made in enumerate((without, other), 1):
+        git("commit", "--quiet", "--allow-empty", "-m", "later", at=1_790_000_000 + at)
+        Path("two.json").write_text(json.dumps(made.to_json()))
+        assert cli("history", "add", "two.json").code == 0
+    said = "1 later build of its recipe is not in this line: without such a value, or of other conditions"
+    assert said in " ".join(cli("history", "trend", "latency_ms").stdout.split())
+    assert "later build" not in cli("history", "trend", "size_bytes").stdout
+    cli("history", "trend", "latency_ms", "--output", "trend.html")
+    assert said in Path("trend.html").read_text(encoding="utf-8")
+
+
 def test_the_page_of_a_trend_is_one_file_that_asks_for_nothing(cli, there):
     fill(24)
     done = cli("history", "trend", "latency_ms", "--output", "trend.html")

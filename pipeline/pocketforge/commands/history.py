@@ -163,7 +163,7 @@ def trend_of(
             raise RecipeError(f"no build that was asked for has a {metric}", "pocketforge history list shows builds")
         raise RecipeError(f"no build in {history.words} has a metric {metric!r}{suggest(metric, known)}")
     try:
-        return lines_of(found, effect, last)
+        return lines_of(found, effect, last, history.builds(wanted))
     except ModuleNotFoundError as error:
         raise without(error) from None
 
