@@ -15,6 +15,7 @@ from test_report_ci import make, sitting
 
 from pocketforge.facts.checkout import Checkout, checkout_of
 from pocketforge.history.entry import Entry
+from pocketforge.history.keeper import History
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import place_of
 from pocketforge.records import Report
@@ -154,6 +155,37 @@ def test_what_was_exported_and_old_reports_are_imported(cli, there, tmp_path):
     assert {row["commit"] for row in cli("history", "list", "--json", *again).json()} == {git("rev-parse", "HEAD"), ""}
 
 
+def test_what_a_clock_of_another_age_wrote_is_exported_and_imported(cli, there, tmp_path):
+    there("one.json")
+    os.utime("one.json", (-5_000_000_000, -2_000_000_000))
+    cli("history", "import", "one.json")
+    line = json.loads(cli("history", "export").stdout)
+    far = line | {"commit": "e" * 40, "commit_s": 10**15}
+    Path("all.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(far)}\n")
+    again = ("--history", "again.sqlite")
+    assert cli("history", "import", "all.jsonl", *again).stdout == "2 builds added\n"
+    assert cli("history", "import", "one.json", *again).stdout == "0 builds added, 1 was there already\n"
+    text = cli("history", "list", *again).stdout
+    assert "1906-08-16 20:26" in text and "@1000000000000000" in text, text
+    assert "@1000000000000000" in cli("history", "trend", "size_bytes", *again).stdout
+    assert cli("history", "trend", "size_bytes", *again, "--output", "trend.html").code == 0
+
+
+def test_a_long_export_is_imported_few_at_a_time_and_only_if_all_of_it_can_be_read(cli, there, monkeypatch):
+    seen = []
+    add_all = History.add_all
+    monkeypatch.setattr(History, "add_all", lambda self, few: seen.append(len(few)) or add_all(self, few))
+    monkeypatch.setattr("pocketforge.commands.history._AT_ONCE", 2)
+    fill(5)
+    lines = cli("history", "export").stdout
+    Path("all.jsonl").write_text(lines)
+    Path("cut.jsonl").write_text(lines[:-100])
+    seen.clear()
+    done = cli("history", "import", "cut.jsonl", "all.jsonl", "--history", "again.sqlite")
+    assert (done.code, done.stdout, seen) == (2, "5 builds added\n", [2, 2, 1]), done.stderr
+    assert "cut.jsonl was not imported: cannot read line 5 of cut.jsonl" in done.stderr
+
+
 def test_of_a_folder_with_bad_files_the_good_ones_are_imported_and_the_bad_ones_named(cli, there, tmp_path):
     folder = tmp_path / "old"
     for name in ("a", "b"):
@@ -226,6 +258,23 @@ def test_a_trend_tells_what_changed_and_between_which_commits(cli, there):
     cut = cli("history", "trend", "size_bytes", "--last", "20").stdout
     assert "4 builds before these were not looked at (--last)" in cut and "20 earlier" not in cut
     assert cli("history", "trend", "latency_ms", "--target", "good", "--device", "host", "--recipe", "digits").code == 0
+
+
+def test_a_line_that_ended_is_said(cli, there):
+    cli("history", "add", there("one.json"))
+    assert cli("history", "trend", "latency_ms", "--json").json()[0]["later"] == 0
+    assert "not in this line" not in cli("history", "trend", "latency_ms").stdout
+    without = dataclasses.replace(report(), measurements=report().measurements[:1], wall_s=2.0)
+    other = dataclasses.replace(without, recipe="other")
+    for at, made in enumerate((without, other), 1):
+        git("commit", "--quiet", "--allow-empty", "-m", "later", at=1_790_000_000 + at)
+        Path("two.json").write_text(json.dumps(made.to_json()))
+        assert cli("history", "add", "two.json").code == 0
+    said = "1 later build of its recipe is not in this line: without such a value, or of other conditions"
+    assert said in " ".join(cli("history", "trend", "latency_ms").stdout.split())
+    assert "later build" not in cli("history", "trend", "size_bytes").stdout
+    cli("history", "trend", "latency_ms", "--output", "trend.html")
+    assert said in Path("trend.html").read_text(encoding="utf-8")
 
 
 def test_the_page_of_a_trend_is_one_file_that_asks_for_nothing(cli, there):

@@ -551,6 +551,14 @@ def test_a_url_that_is_wrong_is_not_told(said: str) -> None:
     assert "sec" not in str(raised.value) and "ret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "said", ["port=x", "host=a&host=b&port=1&port=2&port=3", "user=a&user=b", "options=a&options=b"]
+)
+def test_parameters_that_make_no_sense_are_the_urls_fault(said: str) -> None:
+    with pytest.raises((RecipeError, StoreError), match="postgresql:///team"):
+        open_history(_place(f"postgresql:///team?{said}"))
+
+
 def test_the_log_of_a_crash_has_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POCKETFORGE_CACHE_DIR", str(tmp_path))
     url = "postgresql://ann:sec'r/e@t@db/team?password=hidden&sslmode=require"

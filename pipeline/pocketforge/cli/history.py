@@ -72,7 +72,8 @@ def import_command(ctx: click.Context, paths: tuple[Path, ...], history: str | N
         print_json({"added": [dataclasses.asdict(e) for e in added], "passed": [dataclasses.asdict(e) for e in passed]})
     else:
         new = sum(each.new for each in added)
-        there = f", {len(added) - new} were there already" if new < len(added) else ""
+        old = len(added) - new
+        there = f", {old} {'was' if old == 1 else 'were'} there already" if old else ""
         echo(f"{new} build{'' if new == 1 else 's'} added{there}")
     for each in passed:
         echo_error(f"{each.file} was not imported: {each.reason}")

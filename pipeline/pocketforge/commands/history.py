@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 _VERSION: Literal[1] = 1
 _COMMIT = re.compile("([0-9a-f]{40}|[0-9a-f]{64})?")
-# The year 10000, which no date can be in.
-_LATEST_S = 253_402_300_800
+# So many builds of an export are in one transaction.
+_AT_ONCE = 20
+# What both databases have as a time.
+_TIMES = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +108,14 @@ def import_files(place: Place, paths: Sequence[Path]) -> tuple[list[Added], list
     passed: list[Passed] = []
     for file in found:
         try:
+            for _ in _entries_in(file):  # all of it can be read, before any is added
+                pass
             entries = _entries_in(file)
+            # Few at a time: a report is a megabyte, and other builds wait for who writes.
+            while few := list(itertools.islice(entries, _AT_ONCE)):
+                added += [Added(str(file), *each) for each in history.add_all(few)]
         except RecipeError as error:
             passed.append(Passed(str(file), error.message))
-        else:
-            added += [Added(str(file), *each) for each in history.add_all(entries)]
     return added, passed
 
 
@@ -157,7 +163,7 @@ def trend_of(
             raise RecipeError(f"no build that was asked for has a {metric}", "pocketforge history list shows builds")
         raise RecipeError(f"no build in {history.words} has a metric {metric!r}{suggest(metric, known)}")
     try:
-        return lines_of(found, effect, last)
+        return lines_of(found, effect, last, history.builds(wanted))
     except ModuleNotFoundError as error:
         raise without(error) from None
 
@@ -247,26 +253,25 @@ def _files_in(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def _entries_in(file: Path) -> list[Entry]:
+def _entries_in(file: Path) -> Iterator[Entry]:
     """Raises RecipeError, with the line that cannot be read."""
     if file.suffix != ".jsonl":
-        return [Entry(load_report(file), built_s=_written_s(file))]
-    entries = []
+        yield Entry(load_report(file), built_s=_written_s(file))
+        return
     number = 0
     try:
         refuse_special(file)
         with file.open(encoding="utf-8") as lines:
             for line in lines:
                 number += 1
-                entries.append(_imported(json.loads(line)))
+                yield _imported(json.loads(line))
     except FileNotFoundError:
         raise RecipeError(f"no file {file}", "pocketforge history export --output FILE.jsonl writes one") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(f"cannot read line {number} of {file}: {reason}") from None
-    if not entries:
+    if not number:
         raise RecipeError(f"{file} is empty")
-    return entries
 
 
 def _imported(line: object) -> Entry:
@@ -277,8 +282,8 @@ def _imported(line: object) -> Entry:
     head = files.from_json(line, ExportedHead)
     if not _COMMIT.fullmatch(head.commit):
         raise ValueError(f"commit must be a hash or empty, found {head.commit!r}")
-    if not all(0 <= each < _LATEST_S for each in (head.commit_s or 0, head.built_s)):
-        raise ValueError("commit_s and built_s must be seconds since 1970")
+    if not all(each in _TIMES for each in (head.commit_s or 0, head.built_s)):
+        raise ValueError("commit_s and built_s must be seconds since 1970, of 64 bits")
     checkout = Checkout(head.commit, head.commit_s, head.branch, head.dirty)
     return Entry(report, checkout, head.built_s, head.pocketforge)
 

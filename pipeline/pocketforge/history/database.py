@@ -172,6 +172,8 @@ def _explained(place: Place) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise explained(error, place.words, WAIT_S) from error
+    except ArgumentError:  # of a URL's parameters, which are looked at when it connects
+        raise RecipeError(f"{place.words} is no URL of a PostgreSQL database", HINT) from None
 
 
 def _bring_up_to_date(engine: Engine, place: Place, *, create: bool) -> None:

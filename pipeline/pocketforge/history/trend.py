@@ -6,7 +6,7 @@ begins another line, and so do another unit and another direction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pocketforge.history.changes import EFFECT, EXACT_EFFECT, Change, exact_changes, noisy_changes
@@ -58,6 +58,7 @@ class Line:
         points: In the order of commits; builds of no known commit by when they were built.
         changes: `at` is an index of points.
         left_out: How many earlier builds were not looked at.
+        later: How many builds of its recipe are later than its last one, and have no such value of these conditions.
     """
 
     recipe: str
@@ -73,6 +74,7 @@ class Line:
     points: tuple[Point, ...]
     changes: tuple[Change, ...]
     left_out: int
+    later: int
 
     @property
     def levels(self) -> tuple[tuple[int, int, float], ...]:
@@ -92,22 +94,26 @@ class Line:
         return None if not self.better else (change.after > change.before) == (self.better == "lower")
 
 
-def lines_of(found: Iterable[tuple[Build, Value]], effect: float | None = None, last: int = LAST) -> list[Line]:
+def lines_of(
+    found: Iterable[tuple[Build, Value]], effect: float | None = None, last: int = LAST, among: Sequence[Build] = ()
+) -> list[Line]:
     """Values of one metric, as lines.
 
     effect: the least change to tell, as a share; None for what suits the metric. last: how many builds of a line to
-    look at, since PELT takes the square of their number.
+    look at, since PELT takes the square of their number. among: all builds that the values are looked for in, to tell
+    that a line has ended.
     """
     groups: dict[tuple[str, ...], list[tuple[Build, Value]]] = {}
     for build, value in found:
         key = (build.recipe, value.target, value.device, value.via, value.conditions, value.unit, value.better)
         groups.setdefault(key, []).append((build, value))
-    return [_line(groups[key], effect, last) for key in sorted(groups)]
+    return [_line(groups[key], effect, last, among) for key in sorted(groups)]
 
 
-def _line(found: list[tuple[Build, Value]], effect: float | None, last: int) -> Line:
-    # A commit's time is to the second, and builds of it are in the order in which they were made.
-    found = sorted(found, key=lambda each: (_commit_s(each[0]), each[0].commit, each[0].built_s, each[0].id))
+def _line(found: list[tuple[Build, Value]], effect: float | None, last: int, among: Sequence[Build]) -> Line:
+    found = sorted(found, key=lambda each: _order(each[0]))
+    end = found[-1][0]
+    later = sum(each.recipe == end.recipe and _order(each) > _order(end) for each in among)
     left_out, found = max(len(found) - last, 0), found[-last:]
     build, first = found[0]
     noisy = any(value.noisy for _, value in found)
@@ -123,8 +129,11 @@ def _line(found: list[tuple[Build, Value]], effect: float | None, last: int) -> 
     return Line(
         build.recipe, first.metric, first.unit, first.target, first.device, first.via, first.conditions, first.better,
         noisy, least, tuple(points), tuple(Change(told[c.at], c.before, c.after, c.effect) for c in changes), left_out,
+        later,
     )  # fmt: skip
 
 
-def _commit_s(build: Build) -> int:
-    return build.built_s if build.commit_s is None else build.commit_s
+def _order(build: Build) -> tuple[int, str, int, int]:
+    # A commit's time is to the second, and builds of it are in the order in which they were made.
+    at = build.built_s if build.commit_s is None else build.commit_s
+    return at, build.commit, build.built_s, build.id

@@ -54,6 +54,13 @@ def basis(line: Line) -> str:
     return f"{runs} timings: told are changes of {line.effect:.2%} or more, with {RUNS} timings or more on each side"
 
 
+def ended(line: Line) -> str:
+    """That the last builds have no such value; empty where the last one has."""
+    one = line.later == 1
+    said = f"{line.later} later build{' of its recipe is' if one else 's of its recipe are'} not in this line: "
+    return f"{said}without such a value, or of other conditions" if line.later else ""
+
+
 def spark(values: Sequence[float]) -> str:
     """The last values as bars, from the least to the greatest."""
     shown = values[-_MOST:]
@@ -99,6 +106,8 @@ def show_trend(lines: Sequence[Line], rows: int) -> None:
             screen.print(f"{len(line.points) - rows} earlier ones are not shown (--rows)")
         if line.left_out:
             screen.print(f"{line.left_out} builds before these were not looked at (--last)")
+        if line.later:
+            screen.print(ended(line))
         screen.print("")
     if len(branches) > 1:
         screen.print(f"builds of {len(branches)} branches are in these lines ({', '.join(branches)}): --branch NAME")

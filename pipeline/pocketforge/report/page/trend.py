@@ -11,7 +11,7 @@ from pocketforge.report.page.parts import Cell, Page, Plot, Section, Tone, table
 from pocketforge.report.page.plots import compact
 from pocketforge.report.page.pygal_alone import pygal
 from pocketforge.report.page.svg import drawn, options
-from pocketforge.report.trend import basis, between, change_words, commit_of, figure, interval_words
+from pocketforge.report.trend import basis, between, change_words, commit_of, ended, figure, interval_words
 from pocketforge.streams import printable
 
 _TONES: dict[bool | None, Tone] = {True: "bad", False: "good", None: "near"}
@@ -78,6 +78,8 @@ def _line(line: Line, number: int) -> Section:
     said = [f"{basis(line)[0].upper()}{basis(line)[1:]}."]
     if line.left_out:
         said.append(f"{line.left_out} builds before these were not looked at.")
+    if line.later:
+        said.append(f"{ended(line)}.")
     plotted = all(abs(point.value.value) < _BEYOND for point in line.points)
     if not plotted:
         said.append("There is no plot: a value is too great for one.")
