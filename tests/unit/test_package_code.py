@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pocketforge.package.model import identifier_of, read_model
 from pocketforge.package.output import MARKER
 from pocketforge.package.pictures import fitting
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Transpose, shape_before, split
-from pocketforge.package.templates import c_text, float32, kotlin_text
+from pocketforge.package.templates import FOLDER, c_text, float32, kotlin_text
 from pocketforge.release.verify import whole_release
 
 DIVIDE = {"step": "divide", "by": 255.0}
@@ -78,6 +79,16 @@ def test_names_that_meet_in_another_case_or_with_ours_are_told_apart(tmp_path: P
     assert [each.identifier for each in model.outputs] == ["x1", "x_1_2", "x_buffer_value"]
     named = read_model(releases.write(tmp_path / "other", net(name="random")) / "random.onnx")
     assert named.identifier == "random_model"  # random.py would stand in front of Python's own
+
+
+def test_no_class_is_called_as_one_that_its_code_imports() -> None:
+    """`number` would be Number, in which a page's code counts; a JVM loads no class of a package `java`."""
+    code = "".join(each.read_text() for each in (FOLDER / "android").glob("*.j2"))
+    imported = set(re.findall(r"^import [\w.]+\.([A-Z]\w+)", code, re.MULTILINE))
+    assert {"ByteBuffer", "EValue", "OnnxTensor"} < imported
+    for name in (*imported, "Number", "Promise", "Record", "Override", "Java", "Kotlin", "Module"):
+        spelt = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        assert identifier_of(spelt) == f"{spelt}_value"
 
 
 @pytest.mark.parametrize(("shape", "labels"), [([1, 2], ("cat", "dog")), ([1, 5, 2], ()), ([1, 1, 2], ("cat", "dog"))])

@@ -295,9 +295,20 @@ _OURS = """
     score session std tensor tensors test threads top values wanted words
     arrays collections exception integer list map math model_exception string system
     ai_edge_litert dataclasses executorch hashlib numpy np onnxruntime pathlib pytest torch
+    android java javax kotlin module
+"""
+# Classes that generated code imports or a language has: no model's may be called so.
+_CLASSES = """
+    Array ArrayBuffer ArrayList Arrays AssetFileDescriptor AssetManager Bitmap BufferedReader ByteBuffer ByteOrder
+    Collections CompiledModel Error EValue File FileChannel FileInputStream FileOutputStream Files Float32Array
+    FloatBuffer HashMap ImageData InferenceSession InputStream InputStreamReader IntBuffer Interpreter IOException
+    List LongBuffer Map MessageDigest Module NoSuchAlgorithmException Number Object OnnxJavaType OnnxTensor
+    OrtEnvironment OrtException OrtSession OutputStream Override Path Paths Promise RangeError ReadonlyArray
+    Record ShortBuffer StandardCharsets String Tensor Uint8Array Uint8ClampedArray URL
 """
 _ENDINGS = ("_buffer", "_labels", "_shape", "_size", "_tensor", "_tensors")
 _TAKEN = frozenset((_LANGUAGES + _OURS).split())
+_TAKEN_CLASSES = frozenset(_CLASSES.lower().split())
 
 
 def identifier_of(name: str) -> str:
@@ -306,7 +317,7 @@ def identifier_of(name: str) -> str:
     found = parts or "value"
     if found[0].isdigit():
         found = f"model_{found}"
-    return f"{found}_value" if found in _TAKEN else found
+    return f"{found}_value" if found in _TAKEN or found.replace("_", "") in _TAKEN_CLASSES else found
 
 
 def pascal(identifier: str) -> str:
