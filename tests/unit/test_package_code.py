@@ -12,6 +12,7 @@ import releases
 
 from pocketforge.commands.package import file_of_target, package
 from pocketforge.errors import ModelError, PocketforgeError, RecipeError, ReleaseError
+from pocketforge.outcomes.package import Packed
 from pocketforge.package.generators import GENERATORS, AppSamples, generate
 from pocketforge.package.loop import loop_of
 from pocketforge.package.model import identifier_of, read_model
@@ -79,6 +80,18 @@ def test_names_that_meet_in_another_case_or_with_ours_are_told_apart(tmp_path: P
     assert [each.identifier for each in model.outputs] == ["x1", "x_1_2", "x_buffer_value"]
     named = read_model(releases.write(tmp_path / "other", net(name="random")) / "random.onnx")
     assert named.identifier == "random_model"  # random.py would stand in front of Python's own
+
+
+def test_an_output_says_what_the_file_did_to_it(tmp_path: Path) -> None:
+    """An app that takes logits for what they are called does softmax twice."""
+    made = releases.write(tmp_path, net(package=Packed((), "softmax", "y")))
+    model = read_model(made / "net.onnx")
+    assert model.outputs[0].told == "logits after softmax"
+    for kind in GENERATORS:
+        files = generate(kind, model, None)
+        assert "logits after softmax" in files["README.md"].decode()
+        code = [content for name, content in files.items() if name.endswith((".py", ".h", ".ts", "Net.java", "Net.kt"))]
+        assert any(b"logits after softmax" in content for content in code)
 
 
 def test_no_class_is_called_as_one_that_its_code_imports() -> None:

@@ -82,6 +82,7 @@ class AppOutput:
         role: As the recipe has it; `logits` of a classification; empty where nothing says one.
         labels: Names of its classes, one a value; empty where it has none.
         post: What is left to the app to do with it, in the sidecar's words; empty for nothing.
+        done: What the file did to it: `softmax` …; empty for nothing.
     """
 
     identifier: str
@@ -89,6 +90,12 @@ class AppOutput:
     role: str
     labels: tuple[str, ...]
     post: Mapping[str, Any]
+    done: str = ""
+
+    @property
+    def told(self) -> str:
+        """What it is, for reading: no app shall take shares of shares."""
+        return f"{self.role} after {self.done}" if self.role and self.done else self.role
 
     @property
     def size(self) -> int:
@@ -276,7 +283,9 @@ def _outputs(sidecar: Sidecar) -> Iterator[AppOutput]:
         fits = labelled and tensor.shape[-1:] == (len(sidecar.labels),) == (product(tensor.shape),)
         post = cast("Mapping[str, Any]", said.get("post", {}))
         left = post if post.get("type", "none") != "none" else {}
-        yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left)
+        packed = sidecar.package
+        done = packed.postprocess if packed and packed.output == tensor.name and packed.postprocess != "none" else ""
+        yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left, done)
 
 
 # Of Python, C++, Java, Kotlin and TypeScript.
