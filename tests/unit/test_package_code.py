@@ -94,6 +94,15 @@ def test_an_output_says_what_the_file_did_to_it(tmp_path: Path) -> None:
         assert any(b"logits after softmax" in content for content in code)
 
 
+def test_a_class_closes_its_session_once(tmp_path: Path) -> None:
+    """ONNX Runtime's Java throws at the second time; a page's first one may still be at it."""
+    model = read_model(releases.write(tmp_path, net()) / "net.onnx")
+    android = generate("android", model, None)
+    assert b"if (closed)" in android["java/net/Net.java"] and b"if (!closed)" in android["kotlin/net/Net.kt"]
+    page = generate("web", model, None)["src/net.ts"]
+    assert page.index(b"this.session = null;\n    await session?.release()")
+
+
 def test_no_class_is_called_as_one_that_its_code_imports() -> None:
     """`number` would be Number, in which a page's code counts; a JVM loads no class of a package `java`."""
     code = "".join(each.read_text() for each in (FOLDER / "android").glob("*.j2"))
