@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 import every_fit
 import numpy as np
+import PIL
 import pytest
 import releases
 
@@ -45,3 +47,19 @@ def test_every_function_of_a_page_is_called(name: str, tmp_path: Path) -> None:
     code = re.sub(r"/\*\*.*?\*/|//[^\n]*", "", code, flags=re.DOTALL)
     written = re.findall(r"^function (\w+)", code, re.MULTILINE)
     assert [each for each in written if len(re.findall(rf"\b{each}\b", code)) == 1] == []
+
+
+@pytest.mark.parametrize(("made_with", "wanted"), [("13.0.0", "13 or later"), ("12.1.0", "before 13")])
+def test_python_refuses_a_pillow_that_resizes_otherwise(
+    made_with: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = dataclasses.replace(model_of("any_size", tmp_path), libraries={"pillow": made_with})
+    code: dict[str, Any] = {"__file__": "any_size.py", "__name__": "any_size"}
+    exec(compile(generate("python", model, None)["any_size.py"], "any_size.py", "exec"), code)
+    picture = every_fit.pictures()[0]
+    found = "12.9.9" if wanted == "13 or later" else "13.0.0"
+    monkeypatch.setattr(PIL, "__version__", found)
+    with pytest.raises(Exception, match=f"wanted Pillow {wanted}, found {found}"):
+        code["fit_x"](picture)
+    monkeypatch.setattr(PIL, "__version__", made_with)
+    assert code["fit_x"](picture).shape == (9, 10, 3)
