@@ -103,6 +103,19 @@ def test_a_class_closes_its_session_once(tmp_path: Path) -> None:
     assert page.index(b"this.session = null;\n    await session?.release()")
 
 
+def test_a_readme_makes_pictures_fit_beside_another_input(tmp_path: Path) -> None:
+    model = read_model(releases.write(tmp_path, net()) / "net.onnx")
+    (picture,) = model.inputs
+    both = dataclasses.replace(model, inputs=(picture, dataclasses.replace(picture, identifier="age", fit=None)))
+    calls = {
+        "cpp": "model.Predict(net::FitX(picture, height, width).data(), age)",
+        "android": "model.predict(NetPictures.fitX(rgb, height, width), age)",
+        "python": "model.predict(fit_x(picture), age)",
+    }
+    for kind, call in calls.items():
+        assert call in generate(kind, both, None)["README.md"].decode()
+
+
 def test_no_class_is_called_as_one_that_its_code_imports() -> None:
     """`number` would be Number, in which a page's code counts; a JVM loads no class of a package `java`."""
     code = "".join(each.read_text() for each in (FOLDER / "android").glob("*.j2"))
