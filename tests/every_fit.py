@@ -39,6 +39,13 @@ EVERY_STEP: tuple[Step, ...] = (
 FITTED: dict[str, tuple[tuple[Step, ...], tuple[int, int, int], str]] = {
     "every_step": (EVERY_STEP, (5, 7, 3), "uint8"),
     "any_size": ((Color("bgr"), Resize(shorter=12), CenterCrop((9, 10))), (9, 10, 3), "uint8"),
+    "floats_picked": (
+        (Cast("uint8"), Resize(size=(9, 8), like="tf"), Resize(size=(7, 5), filter="nearest"), CenterCrop((6, 5))),
+        (6, 5, 3),
+        "float32",
+    ),
+    "gray_of_bgr": ((Color("bgr"), Resize(size=(6, 5)), Cast("uint8"), Color("grayscale")), (6, 5, 1), "uint8"),
+    "bgr_again": ((Color("bgr"), Resize(size=(7, 6)), Color("bgr"), CenterCrop((6, 5))), (6, 5, 3), "uint8"),
     "gray_floats": ((Color("grayscale"), Resize(size=(6, 5), like="tf")), (6, 5, 1), "float32"),
 }
 SIZES = ((40, 33), (9, 61), (128, 20), (24, 24), (11, 12), (150, 111))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ import releases
 
 from pocketforge.commands.package import file_of_target, package
 from pocketforge.errors import ModelError, PocketforgeError, RecipeError, ReleaseError
+from pocketforge.outcomes.package import Packed
 from pocketforge.package.generators import GENERATORS, AppSamples, generate
 from pocketforge.package.loop import loop_of
 from pocketforge.package.model import identifier_of, read_model
 from pocketforge.package.output import MARKER
 from pocketforge.package.pictures import fitting
 from pocketforge.package.steps import Divide, Normalize, Quantize, ReverseChannels, Transpose, shape_before, split
-from pocketforge.package.templates import c_text, float32, kotlin_text
+from pocketforge.package.templates import FOLDER, c_text, float32, kotlin_text
 from pocketforge.release.verify import whole_release
 
 DIVIDE = {"step": "divide", "by": 255.0}
@@ -78,6 +80,50 @@ def test_names_that_meet_in_another_case_or_with_ours_are_told_apart(tmp_path: P
     assert [each.identifier for each in model.outputs] == ["x1", "x_1_2", "x_buffer_value"]
     named = read_model(releases.write(tmp_path / "other", net(name="random")) / "random.onnx")
     assert named.identifier == "random_model"  # random.py would stand in front of Python's own
+
+
+def test_an_output_says_what_the_file_did_to_it(tmp_path: Path) -> None:
+    """An app that takes logits for what they are called does softmax twice."""
+    made = releases.write(tmp_path, net(package=Packed((), "softmax", "y")))
+    model = read_model(made / "net.onnx")
+    assert model.outputs[0].told == "logits after softmax"
+    for kind in GENERATORS:
+        files = generate(kind, model, None)
+        assert "logits after softmax" in files["README.md"].decode()
+        code = [content for name, content in files.items() if name.endswith((".py", ".h", ".ts", "Net.java", "Net.kt"))]
+        assert any(b"logits after softmax" in content for content in code)
+
+
+def test_a_class_closes_its_session_once(tmp_path: Path) -> None:
+    """ONNX Runtime's Java throws at the second time; a page's first one may still be at it."""
+    model = read_model(releases.write(tmp_path, net()) / "net.onnx")
+    android = generate("android", model, None)
+    assert b"if (closed)" in android["java/net/Net.java"] and b"if (!closed)" in android["kotlin/net/Net.kt"]
+    page = generate("web", model, None)["src/net.ts"]
+    assert page.index(b"this.session = null;\n    await session?.release()")
+
+
+def test_a_readme_makes_pictures_fit_beside_another_input(tmp_path: Path) -> None:
+    model = read_model(releases.write(tmp_path, net()) / "net.onnx")
+    (picture,) = model.inputs
+    both = dataclasses.replace(model, inputs=(picture, dataclasses.replace(picture, identifier="age", fit=None)))
+    calls = {
+        "cpp": "model.Predict(net::FitX(picture, height, width).data(), age)",
+        "android": "model.predict(NetPictures.fitX(rgb, height, width), age)",
+        "python": "model.predict(fit_x(picture), age)",
+    }
+    for kind, call in calls.items():
+        assert call in generate(kind, both, None)["README.md"].decode()
+
+
+def test_no_class_is_called_as_one_that_its_code_imports() -> None:
+    """`number` would be Number, in which a page's code counts; a JVM loads no class of a package `java`."""
+    code = "".join(each.read_text() for each in (FOLDER / "android").glob("*.j2"))
+    imported = set(re.findall(r"^import [\w.]+\.([A-Z]\w+)", code, re.MULTILINE))
+    assert {"ByteBuffer", "EValue", "OnnxTensor"} < imported
+    for name in (*imported, "Number", "Promise", "Record", "Override", "Java", "Kotlin", "Module"):
+        spelt = re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+        assert identifier_of(spelt) == f"{spelt}_value"
 
 
 @pytest.mark.parametrize(("shape", "labels"), [([1, 2], ("cat", "dog")), ([1, 5, 2], ()), ([1, 1, 2], ("cat", "dog"))])

@@ -159,6 +159,7 @@ def test_sound_is_taken_as_16_bit_pcm() -> None:
         ({"package": CALIBRATED % "[[-1, 2, 3]]"}, "row 0: a scale is no less than 0, found -1"),
         ({"package": CALIBRATED % "[]"}, "wanted a row a class, or one for all, found 0 rows"),
         ({"package": CALIBRATED % "[[], []]"}, "no row has a curve"),
+        ({"package": CALIBRATED % "[[1.0, 1e39, 0.0]]"}, "a number is none of float32's"),
         ({"model": 'input = [{ shape = [1, 3, "H:8..16", 8] }]'},
          "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = "),
     ],

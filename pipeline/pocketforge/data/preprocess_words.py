@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -52,10 +52,22 @@ def _of_list(each: InputSteps, about: About) -> InputPreprocessing:
     kind = about.kind(each)
     if not kind and not each.step:
         return InputPreprocessing(each.input, each.gives, None, None, ())
-    steps = [words for step in each.step for words in _of(step, about)]
+    steps = _in_turn(each.step, about)
     reading = about.reading if kind == "image" else ()
     output = each.layout or ("NHWC" if kind == "image" else None)
     return InputPreprocessing(each.input, each.gives, _RAW[kind], output, (*reading, *steps))
+
+
+def _in_turn(steps: Sequence[object], about: About) -> _Words:
+    """Of a list; what comes after BGR is made of RGB, as `prepare` makes it."""
+    found: _Words = []
+    turned = False
+    for step in steps:
+        if isinstance(step, Color):
+            found += [{"step": "reverse_channels", "from": "BGR", "to": "RGB"}] if turned else []
+            turned = step.to == "bgr"
+        found += _of(step, about)
+    return found
 
 
 def _of(step: object, about: About) -> _Words:

@@ -82,6 +82,7 @@ class AppOutput:
         role: As the recipe has it; `logits` of a classification; empty where nothing says one.
         labels: Names of its classes, one a value; empty where it has none.
         post: What is left to the app to do with it, in the sidecar's words; empty for nothing.
+        done: What the file did to it: `softmax` …; empty for nothing.
     """
 
     identifier: str
@@ -89,6 +90,12 @@ class AppOutput:
     role: str
     labels: tuple[str, ...]
     post: Mapping[str, Any]
+    done: str = ""
+
+    @property
+    def told(self) -> str:
+        """What it is, for reading: no app shall take shares of shares."""
+        return f"{self.role} after {self.done}" if self.role and self.done else self.role
 
     @property
     def size(self) -> int:
@@ -276,7 +283,9 @@ def _outputs(sidecar: Sidecar) -> Iterator[AppOutput]:
         fits = labelled and tensor.shape[-1:] == (len(sidecar.labels),) == (product(tensor.shape),)
         post = cast("Mapping[str, Any]", said.get("post", {}))
         left = post if post.get("type", "none") != "none" else {}
-        yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left)
+        packed = sidecar.package
+        done = packed.postprocess if packed and packed.output == tensor.name and packed.postprocess != "none" else ""
+        yield AppOutput(names[number], tensor, role, sidecar.labels if fits else (), left, done)
 
 
 # Of Python, C++, Java, Kotlin and TypeScript.
@@ -295,9 +304,20 @@ _OURS = """
     score session std tensor tensors test threads top values wanted words
     arrays collections exception integer list map math model_exception string system
     ai_edge_litert dataclasses executorch hashlib numpy np onnxruntime pathlib pytest torch
+    android java javax kotlin module
+"""
+# Classes that generated code imports or a language has: no model's may be called so.
+_CLASSES = """
+    Array ArrayBuffer ArrayList Arrays AssetFileDescriptor AssetManager Bitmap BufferedReader ByteBuffer ByteOrder
+    Collections CompiledModel Error EValue File FileChannel FileInputStream FileOutputStream Files Float32Array
+    FloatBuffer HashMap ImageData InferenceSession InputStream InputStreamReader IntBuffer Interpreter IOException
+    List LongBuffer Map MessageDigest Module NoSuchAlgorithmException Number Object OnnxJavaType OnnxTensor
+    OrtEnvironment OrtException OrtSession OutputStream Override Path Paths Promise RangeError ReadonlyArray
+    Record ShortBuffer StandardCharsets String Tensor Uint8Array Uint8ClampedArray URL
 """
 _ENDINGS = ("_buffer", "_labels", "_shape", "_size", "_tensor", "_tensors")
 _TAKEN = frozenset((_LANGUAGES + _OURS).split())
+_TAKEN_CLASSES = frozenset(_CLASSES.lower().split())
 
 
 def identifier_of(name: str) -> str:
@@ -306,7 +326,7 @@ def identifier_of(name: str) -> str:
     found = parts or "value"
     if found[0].isdigit():
         found = f"model_{found}"
-    return f"{found}_value" if found in _TAKEN else found
+    return f"{found}_value" if found in _TAKEN or found.replace("_", "") in _TAKEN_CLASSES else found
 
 
 def pascal(identifier: str) -> str:

@@ -149,7 +149,7 @@ class Fitting:
         found |= {f"way_{step.way}" for step in resizes} | {f"{step.like}_{step.filter}" for step in resizes}
         found |= {"rint" for step in resizes if step.way != "size" and step.nearest}
         found |= {"rint" for step in self.steps if isinstance(step, Crop) and step.half_even}
-        found |= {"rint" for each in self.placed if each.kind == "Round" and each.before == "float32"}
+        found |= {need for each in self.placed if each.rounds for need in ("rint", "rounded_float32")}
         kinds = {"pil": "pillow", "tf": "tensorflow", "opencv": "opencv", "mediapipe": "mediapipe"}
         found |= {kinds.get(step.like, step.like) for step in resizes if step.filter != "nearest"}
         found |= {f"pad_{step.mode}" for step in self.steps if isinstance(step, Pad)}
@@ -180,6 +180,11 @@ class Placed:
     channels: int
     before: ValueType
     after: ValueType
+
+    @property
+    def rounds(self) -> bool:
+        """Whether values change: bytes stay what they are."""
+        return isinstance(self.step, Round) and self.before == "float32"
 
     @property
     def picks(self) -> bool:

@@ -11,6 +11,7 @@ from pocketforge.recipe.faults import Fault, WrongTable
 Transformation = Literal["identity", "log", "inverse_logistic"]
 MOST_CLASSES = 100_000
 _LENGTHS = (0, 3, 4)
+_MOST = 1e38  # readers have them as float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class ScoreCalibration:
                 yield Fault(f"wanted [scale, slope, offset] with or without a least score, found {list(row)}", "curve")
             elif row and row[0] < 0:
                 yield Fault(f"row {number}: a scale is no less than 0, found {row[0]:g}", "curve")
+        if any(abs(value) > _MOST for row in (*self.curve, (self.default,)) for value in row):
+            yield Fault("a number is none of float32's, as which it is read", "curve")
         if self.curve and not any(self.curve):
             yield Fault("no row has a curve: each score would become the default", "curve")
 
