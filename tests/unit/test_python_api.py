@@ -254,6 +254,11 @@ def test_a_report_that_says_pass_over_rows_that_do_not_is_none(tmp_path: Path) -
         (tmp_path / "report.json").write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(errors.RecipeError, match=words):
             pocketforge.load_report(tmp_path)
+    # What lies beside a report that did not pass is no release of its.
+    (tmp_path / "release").mkdir()
+    for verdict, release in {"PASS": tmp_path / "release", "FAIL": None}.items():
+        (tmp_path / "report.json").write_text(json.dumps({**passed(), "verdict": verdict}), encoding="utf-8")
+        assert pocketforge.load_report(tmp_path).release == release
     missed["gates"][0]["budget"]["severity"] = "warning"
     assert pocketforge.Report.from_json(missed).passed
 

@@ -112,7 +112,8 @@ def load_report(path: PathLike) -> Report:
     page, release, checkpoint = (
         found if (found := file.parent / name).exists() else None for name in (PAGE, RELEASE, CHECKPOINT)
     )
-    return Report(record, file, page, release, checkpoint)
+    # Of a report that did not pass it is another build's.
+    return Report(record, file, page, release if record.verdict == "PASS" else None, checkpoint)
 
 
 @own_modules()
