@@ -60,6 +60,8 @@ def test_what_does_not_fit_is_one_error_with_what_to_write() -> None:
     two = [Given("", (4,), "float32"), Given("", (4,), "float32")]
     with pytest.raises(ModelError, match=r"is not told by names, nor by shapes that only one has"):
         fit_inputs("f.onnx", [taken("a", 1, 4), taken("b", 1, 4)], two)
+    with pytest.raises(ModelError, match=r"the file names no inputs: only shapes that differ tell them apart"):
+        fit_inputs("f.pte", [taken("", 1, 4), taken("", 1, 4)], two)
     with pytest.raises(ModelError, match=r"it takes 1 inputs \(a float32 \[1, 4\]\)"):
         fit_inputs("f.onnx", [taken("a", 1, 4)], two)
 
