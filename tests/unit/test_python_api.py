@@ -273,7 +273,7 @@ def test_what_is_wrong_is_said_by_our_errors(tmp_path: Path, monkeypatch: pytest
         "wanted jobs of 1 to 64, whole, found True": lambda: shipped(jobs=True),
         "no target is named 'digits_onx'; did you mean": lambda: shipped(targets="digits_onx"),
         "runs are for the budgets of a recipe": lambda: pocketforge.gate(finetuned(), runs=[finetuned()]),
-        "wanted jobs of 1 to 64, whole, found 1.5": lambda: shipped(jobs=1.5),
+        "wanted jobs of 1 to 64, whole, found 1.5": lambda: shipped(jobs=1.5),  # type: ignore[arg-type]
         f"no report at .*{tmp_path.name}": lambda: pocketforge.gate(finetuned(), "shipped:digits_cnn", runs=tmp_path),
         "found nope.npy": lambda: pocketforge.bench(model, inputs="nope.npy"),
         "wanted rounds of 3 to 1,000, whole, found 2": lambda: pocketforge.bench("a.onnx", rounds=2),
