@@ -65,7 +65,7 @@ STAGES: dict[str, StageInfo] = {
     "sensitivity": StageInfo("pocketforge.stages.sensitivity", 5, (*_TRAIN, "torch-pruning"), _TRACE, user_code=True),
     "gains": StageInfo("pocketforge.stages.gains", 5, ("torch", "numpy"), _TRACE, user_code=True),
     "reference": StageInfo("pocketforge.stages.reference", 9, ("torch", "numpy"), _TRACE, user_code=True),
-    "answers": StageInfo("pocketforge.stages.answers", 1, ("numpy",), user_code=True),
+    "answers": StageInfo("pocketforge.stages.answers", 2, ("numpy",), user_code=True),
     "annotate": StageInfo(
         "pocketforge.stages.annotate", 7, ("torch", "numpy", "torchao", "executorch"), _TRACE + _PT2E
     ),
@@ -90,9 +90,9 @@ STAGES: dict[str, StageInfo] = {
     ),
     "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
     "export": StageInfo("pocketforge.stages.export", 17, ("torch",), _TRACE),
-    "adopt": StageInfo("pocketforge.stages.adopt", 1, ("numpy",)),
+    "adopt": StageInfo("pocketforge.stages.adopt", 2, ("numpy",)),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
-    "verify_file": StageInfo("pocketforge.stages.verify_file", 1, ("numpy",), user_code=True),
+    "verify_file": StageInfo("pocketforge.stages.verify_file", 2, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),

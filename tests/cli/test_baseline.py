@@ -143,11 +143,11 @@ def test_a_ratchet_leaves_limits_that_the_same_report_keeps(cli, there, tmp_path
     text = RECIPE + words.format("load_ms", 9.0) + words.format("accuracy_drop", 0.05)
     file = tmp_path / "recipe.toml"
     file.write_text(text, encoding="utf-8")
-    report["targets"][0]["status"] = "wrong"
+    report["verdict"], report["targets"][0]["status"] = "FAIL", "wrong"
     (tmp_path / "wrong.json").write_text(json.dumps(report), encoding="utf-8")
     wrong = cli("gate", "wrong.json", "--recipe", "recipe.toml", "--ratchet")
     assert wrong.code == 1 and file.read_text() == text
-    report["targets"][0]["status"] = "built"
+    report["verdict"], report["targets"][0]["status"] = "PASS", "built"
     (tmp_path / "one.json").write_text(json.dumps(report), encoding="utf-8")
     done = cli("gate", "one.json", "--recipe", "recipe.toml", "--ratchet")
     assert done.code == 0 and "load_ms: limit 9 is 3.01 now" in done.stderr

@@ -15,6 +15,7 @@ from shared_store import DigitsParts
 from pocketforge.errors import ModelError, ToolFailed
 from pocketforge.measure.stored_scheme import stored_scheme
 from pocketforge.outcomes import files
+from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, PreprocessingOfInputs, Sampled
 from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
@@ -74,7 +75,7 @@ def test_a_float_file_is_judged_by_its_targets_alone(
     assert "is open: the file is judged at [1, 1, 32, 32] alone" in found.exported.warnings[0]
     assert found.measured.accuracy["accuracy_top1"] > 0.95 and found.measured.sqnr_db is None
     assert found.measured.accuracy_drop is None and not found.verified.limits.common
-    assert found.passed == {"inputs", "outputs", "values", "answers", "classes answered"}
+    assert found.passed == {"inputs", "outputs", "values", "answers", "classes answered", "same again"}
     assert found.verified.warnings == (
         "made elsewhere, and held against no other answers: its targets alone say what it is worth",
     )
@@ -124,6 +125,58 @@ def test_a_dead_file_and_swapped_classes_are_wrong(
     assert with_model.made.against == "the model in PyTorch" and with_model.made.answers == ("output",)
     failed = {reason.partition(":")[0] for reason in with_model.reasons}
     assert {"sqnr_db", "argmax_agreement", "accuracy_drop"} <= failed
+
+
+def test_noise_and_an_input_that_changes_nothing_are_told(
+    data: dict[str, Path], linear: tuple[Floats, Floats], tmp_path: Path
+) -> None:
+    import onnx
+
+    plain = linear_onnx(tmp_path / "plain.onnx", *linear)
+    net = onnx.load(plain)
+    net.graph.node[-1].output[0] = "sums"
+    net.graph.node.append(onnx.helper.make_node("RandomNormalLike", ["sums"], ["noise"], scale=0.01, seed=1.0))
+    net.graph.node.append(onnx.helper.make_node("Add", ["sums", "noise"], [net.graph.output[0].name]))
+    onnx.save(net, tmp_path / "noise.onnx")
+    found = Judged(tmp_path, data, tmp_path / "noise.onnx")
+    assert found.reasons == (
+        "same again: wanted the same answer to a sample, whatever came before it, found 16 of 16 samples are answered "
+        "otherwise",
+    )
+    # Two inputs, of which it reads one.
+    two = tmp_path / "two"
+    shutil.copytree(data["data"], two)
+    shutil.copy(two / "eval_0.npy", two / "eval_1.npy")
+    sampled = files.read(two, Sampled)
+    files.write(two, dataclasses.replace(sampled, inputs=(sampled.inputs[0],) * 2, preprocess=_of_two(sampled)))
+    net = onnx.load(plain)
+    beside = onnx.helper.make_tensor_value_info("beside", onnx.TensorProto.FLOAT, ["N", 32, 32, 1])
+    net.graph.input.append(beside)
+    onnx.save(net, tmp_path / "deaf.onnx")
+    deaf = Judged(tmp_path, {"data": two}, tmp_path / "deaf.onnx")
+    assert deaf.reasons == ()
+    assert deaf.verified.warnings[-1].startswith("input beside changes nothing: 16 samples with its values of another")
+
+
+def _of_two(sampled: Sampled) -> PreprocessingOfInputs:
+    """The images' own, of both inputs."""
+    own = sampled.preprocess
+    assert isinstance(own, Preprocessing)
+    names = ("pixels", "beside")
+    return PreprocessingOfInputs(tuple(InputPreprocessing(n, 1, own.input, own.output, own.steps) for n in names))
+
+
+def test_a_file_that_is_held_against_itself_is_held_against_nothing(
+    data: dict[str, Path], linear: tuple[Floats, Floats], tmp_path: Path
+) -> None:
+    file, answered = linear_onnx(tmp_path / "net.onnx", *linear), tmp_path / "answers"
+    answered.mkdir()
+    answers.run(
+        {**data, "file": file}, AnswersSpec("onnx", "copy.onnx", "classification", "accuracy_top1"), answered, _quiet
+    )
+    found = Judged(tmp_path, {**data, "reference": answered}, file)
+    assert found.made.against == "" and found.reasons == ()
+    assert found.verified.warnings[0].startswith("what it is held against is this very file, byte for byte")
 
 
 def test_files_that_are_refused(data: dict[str, Path], linear: tuple[Floats, Floats], tmp_path: Path) -> None:

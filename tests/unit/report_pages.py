@@ -35,7 +35,7 @@ def hostile() -> Report:
     """Of scheme mixed, a codebook and plain int8, whose targets, files, checks, layers and words are EVIL."""
     data = as_written("quantized")
     names = dict(zip([target["name"] for target in data["targets"]], EVIL, strict=True))
-    data["recipe"] = f"{EVIL[0]}{RIGHT_TO_LEFT}"
+    data["recipe"], data["verdict"] = f"{EVIL[0]}{RIGHT_TO_LEFT}", "FAIL"
     for target in data["targets"]:
         target["name"] = names[target["name"]]
         for artifact in target["artifacts"]:

@@ -364,6 +364,8 @@ def test_labels_file(tmp_path):
     for text, words in (
         ("a\nb\nc\n", r"labels.txt has 3 labels, the data has 2 classes \(a, b\)"),
         ("b\na\n", "the data's classes in another order"),
+        ("B\n A \n", "the data's classes in another order: line 1 is 'B', class 0 of the data is 'a'"),
+        ("b\nother\n", "the data's classes in another order"),
         ("\n", "is empty"),
         ("a\n\nb\n", "empty line"),
     ):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pocketforge.accuracy.post import About
-from pocketforge.accuracy.score import Judge
+from pocketforge.accuracy.score import Judge, held_against, score
 from pocketforge.data.targets_on_disk import HeldTargets
 from pocketforge.devices.outputs import Output
 from pocketforge.errors import StageFailed
@@ -385,3 +385,15 @@ def test_a_layer_that_should_be_int8_is_missed_in_a_file_that_is_mostly_int8(tmp
     files.write(tmp_path, Quantized("dynamic_int8", "", layers, (None,)))
     (found,) = check_weights(path, "onnx", "dynamic_int8", tmp_path)
     assert (found.passed, found.found) == (False, "83.3% (the largest other: one [4, 50] float32)")
+
+
+def test_the_first_five_of_five_classes_say_nothing() -> None:
+    """Whatever a file answers, it would keep a budget on it: there is no value, and the budget is MISSING."""
+    for classes, said in {5: set[str](), 6: {"accuracy_top5"}}.items():
+        judged = OutputTable("logits", "logits", metrics=("accuracy_top1", "accuracy_top5"))
+        judge = Judge((judged,), HeldTargets({"label": np.arange(8) % classes}, 8), About(), "", Path)
+        scores = np.eye(classes)[(np.arange(8) + 1) % classes].astype(np.float32)
+        (scored,) = score(judge, {"logits": scores}, "the file")
+        told = held_against(scored, scored, judge)
+        assert {*told.metrics} & {"accuracy_top5"} == {*told.drops} & {"accuracy_top5"} == said
+        assert told.metrics["accuracy_top1"] == 0

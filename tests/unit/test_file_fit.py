@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pocketforge.commands.gate_file import FileRequest, recipe_for
 from pocketforge.devices.outputs import Output
 from pocketforge.errors import ModelError, RecipeError
-from pocketforge.measure.alive import check_alive, dead_channels
+from pocketforge.measure.alive import check_alive, check_compared, dead_channels
 from pocketforge.measure.fed_values import check_kind, check_values
 from pocketforge.measure.file_fit import Given, check_layout, clean_names, fit_inputs, fit_outputs, layout_in
 from pocketforge.outcomes.tensors import TensorSpec
@@ -60,6 +60,8 @@ def test_what_does_not_fit_is_one_error_with_what_to_write() -> None:
     two = [Given("", (4,), "float32"), Given("", (4,), "float32")]
     with pytest.raises(ModelError, match=r"is not told by names, nor by shapes that only one has"):
         fit_inputs("f.onnx", [taken("a", 1, 4), taken("b", 1, 4)], two)
+    with pytest.raises(ModelError, match=r"the file names no inputs: only shapes that differ tell them apart"):
+        fit_inputs("f.pte", [taken("", 1, 4), taken("", 1, 4)], two)
     with pytest.raises(ModelError, match=r"it takes 1 inputs \(a float32 \[1, 4\]\)"):
         fit_inputs("f.onnx", [taken("a", 1, 4)], two)
 
@@ -107,13 +109,26 @@ def test_a_count_beside_the_answers_may_be_one_number() -> None:
     random = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     random[:, 2] = 5
     outputs = [Output("scores", random), Output("count", np.full((20, 1), 10.0, np.float32))]
-    assert all(each.passed for each in check_alive(outputs, ["scores"], ()))
-    failed = [each for each in check_alive(outputs, ["scores", "count"], ["scores"]) if not each.passed]
+    assert all(each.passed for each in check_alive(outputs, ["scores"], (), alone=True))
+    failed = [each for each in check_alive(outputs, ["scores", "count"], ["scores"], alone=True) if not each.passed]
     assert [(each.name, each.found) for each in failed] == [
         ("classes answered of scores", "class 2 for all 20 samples"),
         ("answers of count", "one answer to all 20 samples"),
     ]
+    # One sample does not show it: what nothing else says of a file is then missing, and no pass.
+    one = [outputs[0].first(1)]
+    assert all(each.passed for each in check_alive(one, ["scores"], (), alone=False))
+    (failed_alone,) = [each for each in check_alive(one, ["scores"], (), alone=True) if not each.passed]
+    assert (failed_alone.name, failed_alone.found) == ("answers", "one sample, which cannot show it")
     assert list(dead_channels(outputs)) == ["channels 2 of scores answer one value to all 20 samples"]
+
+
+def test_what_cannot_be_compared_is_a_failed_check() -> None:
+    wanted = [Output("o", np.zeros((5, 3), np.float32)), Output("p", np.zeros((5, 2), np.float32))]
+    open_size = [Output("o", np.zeros((5, 4), np.float32)), wanted[1]]
+    assert check_compared(wanted, wanted) == []
+    (failed,) = check_compared(open_size, wanted)
+    assert (failed.name, failed.wanted, failed.found, failed.passed) == ("compared o", "[3]", "[4]", False)
 
 
 ALONE = """

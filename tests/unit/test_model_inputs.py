@@ -235,3 +235,13 @@ def test_uint8_levels_are_fed_as_the_file_says() -> None:
     raw = SimpleNamespace(inputs=[{"name": "x", "shape": [1, 3], "dtype": "uint8"}])
     (fed,) = runner.feeds(raw, [np.asarray([[1, 2, 255]], np.uint8)], 0)
     assert fed.tolist() == [[1, 2, 255]]
+
+
+def test_an_answer_of_another_size_is_an_error_not_repeated_to_fill_its_row(tmp_path: Path) -> None:
+    session = SimpleNamespace(
+        inputs=[{"name": "x", "shape": (1, 1), "dtype": "float32"}],
+        outputs=[{"name": "scores"}],
+        run=lambda feeds: [np.full((1, 3 if feeds[0][0, 0] == 0 else 1), 7, np.float32)],
+    )
+    with pytest.raises(ValueError, match=r"output scores has shape \[1, 1\] for sample 1, and rows of \[3\] before"):
+        runner.run_all(session, [np.asarray([[0], [1]], np.float32)], tmp_path, 0, [])

@@ -17,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, assert_type
 
+import numpy as np
 import pytest
 import yaml
+from made_files import linear_onnx
 from report_pages import EVIL, REPORTS, as_written, hostile
 from test_light_imports import HEAVY, imported_by
 
@@ -35,8 +37,8 @@ FUNCTIONS = {
     "progress: 'bool | Callable[[events.Event], None]' = False) -> 'Report'",
     "load_report": "(path: 'PathLike') -> 'Report'",
     "gate": "(report: 'Report | PathLike', recipe: 'PathLike | None' = None, *, "
-    "runs: 'Sequence[Report | PathLike]' = ()) -> 'Gated'",
-    "bench": "(what: 'PathLike', *, targets: 'str | Sequence[str]' = (), inputs: 'Sequence[PathLike]' = (), "
+    "runs: 'Report | PathLike | Sequence[Report | PathLike]' = ()) -> 'Gated'",
+    "bench": "(what: 'PathLike', *, targets: 'str | Sequence[str]' = (), inputs: 'PathLike | Sequence[PathLike]' = (), "
     "devices: 'str | Sequence[str]' = (), profiles: 'str | Sequence[str]' = (), cores: 'str' = '', "
     "calibration: 'PathLike | None' = None, explain: 'bool' = False, against: 'str' = '', tolerance: 'float' = 0.05, "
     "noise_floor: 'bool' = False, runner: 'PathLike | None' = None, runner_library: 'PathLike | None' = None, "
@@ -237,16 +239,44 @@ def test_what_is_no_pass_is_not_taken_for_one(tmp_path: Path) -> None:
     assert device.exit_code == 4 and device == stopped
 
 
+def test_a_report_that_says_pass_over_rows_that_do_not_is_none(tmp_path: Path) -> None:
+    def passed() -> dict[str, Any]:
+        return {**as_written("finetuned"), "verdict": "PASS"}
+
+    wrong, missed, empty = passed(), passed(), {**passed(), "targets": [], "gates": []}
+    wrong["targets"][0]["status"] = "wrong"
+    missed["gates"][0]["verdict"] = "MISSING"
+    for words, content in {
+        "report.verdict is PASS, and target .* is wrong": wrong,
+        f"report.verdict is PASS, and {missed['gates'][0]['budget']['metric']} of .* is MISSING": missed,
+        "report.targets: wanted 1 or more, found 0": empty,
+    }.items():
+        (tmp_path / "report.json").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(errors.RecipeError, match=words):
+            pocketforge.load_report(tmp_path)
+    # What lies beside a report that did not pass is no release of its.
+    (tmp_path / "release").mkdir()
+    for verdict, release in {"PASS": tmp_path / "release", "FAIL": None}.items():
+        (tmp_path / "report.json").write_text(json.dumps({**passed(), "verdict": verdict}), encoding="utf-8")
+        assert pocketforge.load_report(tmp_path).release == release
+    missed["gates"][0]["budget"]["severity"] = "warning"
+    assert pocketforge.Report.from_json(missed).passed
+
+
 def test_what_is_wrong_is_said_by_our_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = functools.partial(pocketforge.build, "shipped:digits_cnn")
+    model = linear_onnx(tmp_path / "net.onnx", np.ones((1024, 10), np.float32), np.ones(10, np.float32))
     calls: dict[str, Callable[[], object]] = {
         "no report at": lambda: pocketforge.load_report(tmp_path),
         "no recipe is shipped under 'digit'; did you mean ": lambda: pocketforge.build("shipped:digit"),
-        "wanted jobs of 1 to 64, found 0": lambda: shipped(jobs=0),
-        "wanted jobs of 1 to 64, found True": lambda: shipped(jobs=True),
+        "wanted jobs of 1 to 64, whole, found 0": lambda: shipped(jobs=0),
+        "wanted jobs of 1 to 64, whole, found True": lambda: shipped(jobs=True),
         "no target is named 'digits_onx'; did you mean": lambda: shipped(targets="digits_onx"),
         "runs are for the budgets of a recipe": lambda: pocketforge.gate(finetuned(), runs=[finetuned()]),
-        "wanted rounds of 3 to 1,000, found 2": lambda: pocketforge.bench("a.onnx", rounds=2),
+        "wanted jobs of 1 to 64, whole, found 1.5": lambda: shipped(jobs=1.5),  # type: ignore[arg-type]
+        f"no report at .*{tmp_path.name}": lambda: pocketforge.gate(finetuned(), "shipped:digits_cnn", runs=tmp_path),
+        "found nope.npy": lambda: pocketforge.bench(model, inputs="nope.npy"),
+        "wanted rounds of 3 to 1,000, whole, found 2": lambda: pocketforge.bench("a.onnx", rounds=2),
         "wanted seconds of 0 to 86,400, found nan": lambda: pocketforge.bench("a.onnx", seconds=float("nan")),
         "no model file at": lambda: pocketforge.bench(tmp_path / "a.onnx"),
     }

@@ -86,7 +86,7 @@ def test_a_printer_prints_what_is_folded(seen: dict[str, Any]) -> None:
 def test_foreign_text_is_shown(seen: dict[str, Any]) -> None:
     text = seen["hostile"]["text"]
     assert all(printable(evil) in text for evil in EVIL) and RIGHT_TO_LEFT in text
-    assert seen["hostile"]["title"] == f"{EVIL[0]}{RIGHT_TO_LEFT}: PASS", "a script that ran would have changed it"
+    assert seen["hostile"]["title"] == f"{EVIL[0]}{RIGHT_TO_LEFT}: FAIL", "a script that ran would have changed it"
 
 
 def test_the_checks_find_faults(seen: dict[str, Any]) -> None:

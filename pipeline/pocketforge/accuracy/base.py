@@ -24,12 +24,14 @@ class Figures:
         classes: Metric → its value of each class that occurs, by class number; of those that are means over classes.
         counted: How many things were judged (samples, pixels, words …), which values are ratios of.
         why: Metric → why it has no value, in words.
+        certain: Metrics whose value is the same whatever is answered: it is none to anybody.
     """
 
     values: Mapping[str, Value]
     classes: Mapping[str, Mapping[int, Value]] = field(default_factory=dict)
     counted: int = 0
     why: Mapping[str, str] = field(default_factory=dict)
+    certain: frozenset[str] = frozenset()
 
 
 class Tally(Protocol):

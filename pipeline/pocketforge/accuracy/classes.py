@@ -58,6 +58,9 @@ def _sum(one: Array, other: Array) -> Array:
     return total
 
 
+_FIRST = 5
+
+
 class LogitsTally:
     """Scores of exclusive classes, (n, classes), against `label`; or the classes' numbers, (n,), of a file that gives
     no scores: then what is made of more than the first answer is left out."""
@@ -68,7 +71,7 @@ class LogitsTally:
         self.confusion = Confusion()
         self.scores: list[Array] = []
         self.labels: list[Array] = []
-        self.numbers = False
+        self.numbers, self.classes = False, 0
 
     def add(self, predictions: Batch, targets: Mapping[str, Batch]) -> None:
         scores, labels = np.asarray(predictions), np.asarray(targets[self.target])
@@ -82,13 +85,13 @@ class LogitsTally:
             scores = scores.astype(np.int64)
         if scores.ndim != 2:
             raise Unfit(f"wanted [1, classes], found {[1, *scores.shape[1:]]}")
-        classes = scores.shape[1]
+        classes = self.classes = scores.shape[1]
         if labels.max(initial=0) >= classes:
             raise Unfit(f"it has {classes} classes, and the data have a label {labels.max()}")
         # NaN is no answer: argmax takes it for the largest.
         answered = ~np.isnan(scores).any(1)
         predicted = np.where(answered, scores.argmax(1), -1)
-        top5 = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+        top5 = np.argsort(-scores, axis=1, kind="stable")[:, :_FIRST]
         self.count += len(scores)
         self.top1 += int((predicted == labels).sum())
         self.top5 += int(((top5 == labels[:, None]).any(1) & answered).sum())
@@ -112,7 +115,9 @@ class LogitsTally:
             values |= ranked.values
             classes |= ranked.classes
             why |= ranked.why
-        return Figures(values, classes, self.count, why)
+        # Of five classes every one is among the first five.
+        certain = frozenset({"accuracy_top5"} if self.classes <= _FIRST else ())
+        return Figures(values, classes, self.count, why, certain)
 
 
 def _log_shares(scores: Array) -> Array:

@@ -79,8 +79,12 @@ def _of_part(column: str, value: str, samples: int, tallies: Tallies, ours: Sequ
         found = _figures((tally, ()), ours, samples)
     except (Unfit, ModelError) as error:
         none |= dict.fromkeys(ours, str(error))
-    values = {name: number for name, number in found.values.items() if math.isfinite(number)}
-    none |= {n: found.why.get(n, "its samples give none") for n in found.values if n not in values}
+    values = {
+        name: number for name, number in found.values.items() if math.isfinite(number) and name not in found.certain
+    }
+    none |= {
+        n: found.why.get(n, "its samples give none") for n, number in found.values.items() if not math.isfinite(number)
+    }
     for each in own:
         try:
             values[each.own.name] = each.value()
@@ -102,7 +106,7 @@ def _figures(tallies: Tallies, ours: Sequence[str], count: int) -> Figures:
     found = tally.figures(ours) if tally is not None else Figures({}, {}, count)
     values: dict[str, Value] = {name: found.values[name] for name in ours}
     values |= {each.own.name: each.value() for each in own}
-    return Figures(values, found.classes, found.counted, found.why)
+    return Figures(values, found.classes, found.counted, found.why, found.certain)
 
 
 def _taken(batch: Batch, places: Array) -> Batch:

@@ -171,14 +171,14 @@ def _finite(figures: Figures) -> Figures:
 
 
 def in_words(scored: Scored, judge: Judge) -> OutputScore:
-    """For JSON: floats, and classes by their names."""
+    """For JSON: floats, and classes by their names. What is the same whatever is answered is left out."""
     labels = judge.about_of(scored.output).labels
     figures = scored.figures
     wanted = set(scored.output.metric_names)
     return OutputScore(
         output=scored.output.name,
         role=scored.output.role,
-        metrics={name: as_float(value) for name, value in figures.values.items()},
+        metrics={name: as_float(value) for name, value in figures.values.items() if name not in figures.certain},
         counted=figures.counted,
         better={own.name: own.better for own in scored.output.user_metrics},
         classes={
@@ -228,5 +228,5 @@ def _losses(before: Figures, after: Figures, output: Output) -> dict[str, float]
     return {
         name: loss(before.values[name], value, better.get(name) or METRICS[name].better)
         for name, value in after.values.items()
-        if name in before.values
+        if name in before.values and name not in after.certain
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pocketforge.errors import RecipeError
 
 
-def within(name: str, value: float | None, low: int, high: int) -> None:
+def within(name: str, value: float | None, low: int, high: int, *, whole: bool = False) -> None:
     """Raises RecipeError for an argument that is out of its range, or no number; None is the default."""
-    number = value is None or (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high)
+    kinds = (int,) if whole else (int, float)
+    number = value is None or (isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high)
     if not number:
-        raise RecipeError(f"wanted {name} of {low:,} to {high:,}, found {value!r}")
+        raise RecipeError(f"wanted {name} of {low:,} to {high:,}{', whole' if whole else ''}, found {value!r}")

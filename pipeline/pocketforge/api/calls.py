@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pocketforge import events
 from pocketforge.api.arguments import within
@@ -73,7 +73,7 @@ def build(
     from pocketforge.recipe.toml import load_recipe
     from pocketforge.run import stage_server
 
-    within("jobs", jobs, 1, 64)
+    within("jobs", jobs, 1, 64, whole=True)
     if multiprocessing.current_process().daemon:
         raise StageFailed(
             "a build starts processes, and this one is daemonic, which may start none",
@@ -112,11 +112,17 @@ def load_report(path: PathLike) -> Report:
     page, release, checkpoint = (
         found if (found := file.parent / name).exists() else None for name in (PAGE, RELEASE, CHECKPOINT)
     )
-    return Report(record, file, page, release, checkpoint)
+    # Of a report that did not pass it is another build's.
+    return Report(record, file, page, release if record.verdict == "PASS" else None, checkpoint)
 
 
 @own_modules()
-def gate(report: Report | PathLike, recipe: PathLike | None = None, *, runs: Sequence[Report | PathLike] = ()) -> Gated:
+def gate(
+    report: Report | PathLike,
+    recipe: PathLike | None = None,
+    *,
+    runs: Report | PathLike | Sequence[Report | PathLike] = (),
+) -> Gated:
     """Judge a report by its own budgets, or by those of another recipe: `pocketforge gate`.
 
     Args:
@@ -136,7 +142,7 @@ def gate(report: Report | PathLike, recipe: PathLike | None = None, *, runs: Seq
         raise RecipeError("runs are for the budgets of a recipe: a report's own verdicts are made")
     judged = _report(report)
     asked = None if recipe is None else load_recipe(recipe_path(os.fspath(recipe)))
-    further = [_report(each).record for each in runs]
+    further = [_report(each).record for each in _listed(runs)]
     with contextlib.nullcontext() if judged.path is None else shown(judged.path):
         return judge(judged.record, asked, further)
 
@@ -146,7 +152,7 @@ def bench(
     what: PathLike,
     *,
     targets: str | Sequence[str] = (),
-    inputs: Sequence[PathLike] = (),
+    inputs: PathLike | Sequence[PathLike] = (),
     devices: str | Sequence[str] = (),
     profiles: str | Sequence[str] = (),
     cores: str = "",
@@ -200,16 +206,16 @@ def bench(
     from pocketforge.commands.bench_request import BenchRequest
     from pocketforge.recipe.shipped import recipe_path
 
-    within("rounds", rounds, 3, 1000)
-    within("processes", processes, 3, 1000)
-    within("threads", threads, 1, 1024)
-    within("samples", samples, 10, 10_000_000)
+    within("rounds", rounds, 3, 1000, whole=True)
+    within("processes", processes, 3, 1000, whole=True)
+    within("threads", threads, 1, 1024, whole=True)
+    within("samples", samples, 10, 10_000_000, whole=True)
     within("seconds", seconds, 0, 86_400)
     within("tolerance", tolerance, 0, 10)
     request = BenchRequest(
         what=recipe_path(os.fspath(what)),
         targets=_several(targets),
-        inputs=tuple(map(Path, inputs)),
+        inputs=tuple(map(Path, _listed(inputs))),
         devices=_several(devices),
         profiles=_several(profiles),
         cores=cores,
@@ -248,6 +254,11 @@ def _report(report: Report | PathLike) -> Report:
 
 def _several(words: str | Sequence[str]) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words)
+
+
+def _listed(given: Report | PathLike | Sequence[Report | PathLike]) -> Sequence[Any]:
+    """One is a list of one: a path's letters are none."""
+    return (given,) if isinstance(given, Report | str | os.PathLike) else given
 
 
 def _absolute(path: PathLike | None) -> str:

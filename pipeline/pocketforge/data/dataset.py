@@ -212,11 +212,18 @@ def _agreeing(labels: tuple[str, ...], found: tuple[str, ...], path: Path) -> tu
             f"({', '.join(found[:8])}{' …' if len(found) > 8 else ''})",
             "one line a class, in the order of the model's outputs",
         )
-    # The same names in another order would count every answer against the wrong class.
-    if found and labels != found and sorted(labels) == sorted(found):
-        raise ModelError(
-            f"data.labels: {path} has the data's classes in another order: line 1 is {labels[0]!r}, class 0 of the "
-            f"data is {found[0]!r}",
-            "a source numbers its classes in its own order (class folders: sorted by name); rename or reorder",
-        )
+    # A class's name in another's place would count its answers against the wrong one, however it is written.
+    here, there = ([_plain(name) for name in names] for names in (labels, found))
+    for number, (one, other) in enumerate(zip(here, there, strict=False)):
+        if one != other and one in there and here[there.index(one)] != one:
+            raise ModelError(
+                f"data.labels: {path} has the data's classes in another order: line {number + 1} is "
+                f"{labels[number]!r}, class {number} of the data is {found[number]!r}",
+                "a source numbers its classes in its own order (class folders: sorted by name); rename or reorder",
+            )
     return labels
+
+
+def _plain(name: str) -> str:
+    """A class's name, whatever stands between its words, in small letters."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum()) or name

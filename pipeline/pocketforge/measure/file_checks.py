@@ -329,8 +329,8 @@ def _drop_checks(measured: Measured, common: Mapping[str, float]) -> list[FileCh
         return []
     checks = []
     for each in measured.scores:
-        metric = next(iter(each.metrics))
-        row = METRICS.if_usable(metric)
+        metric = next(iter(each.metrics), "")
+        row = METRICS.if_usable(metric) if metric else None
         if row is not None and row.limits.share:
             checks.append(
                 _judged(f"{metric} drop of {each.output}", "max_accuracy_drop", limit, each.drops[metric], "")

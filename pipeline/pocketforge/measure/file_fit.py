@@ -49,7 +49,9 @@ def fit_inputs(file: str, taken: Sequence[TensorSpec], given: Sequence[Given]) -
             file,
             f"which of its inputs ({_told(taken)}) gets which is not told by names, nor by shapes that only one has",
             given,
-            "name the inputs in [[data.preprocess]] (input = NAME) as the file does, or let their shapes differ",
+            "name the inputs in [[data.preprocess]] (input = NAME) as the file does, or let their shapes differ"
+            if all(each.name for each in taken)
+            else "the file names no inputs: only shapes that differ tell them apart",
         )
     for tensor, place in zip(taken, places, strict=True):
         _check_shape(file, tensor, given[place])

@@ -21,7 +21,7 @@ class Elsewhere:
     Attributes:
         file: The file's own name.
         scheme: A name of SCHEMES, by how its weights are stored and its operators compute.
-        against: What its outputs are held against, in words; empty for nothing.
+        against: What its outputs are held against, in words; empty for nothing, and for the very same file.
         feeds: Of each of its inputs, the place of the samples that it gets.
         answers: Of each of its outputs, the name that it is judged by.
     """

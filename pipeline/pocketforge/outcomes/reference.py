@@ -137,6 +137,7 @@ class Reference:
         varying: Where sizes of inputs vary; shapes are those that are evaluated then. None of other models.
         shares: Outputs that softmax or sigmoid is the last layer of.
         file: Name of the model file that answered; empty where the PyTorch model did.
+        file_sha256: Of its bytes.
     """
 
     FILE: ClassVar[str] = "reference.json"
@@ -155,6 +156,7 @@ class Reference:
     varying: VaryingSizes | None = None
     shares: tuple[SharesOf, ...] = ()
     file: str = ""
+    file_sha256: str = ""
 
     @property
     def title(self) -> str:

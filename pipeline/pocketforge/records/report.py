@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
@@ -109,11 +110,26 @@ class Report:
 
     @classmethod
     def from_json(cls, data: object) -> Report:
-        """Read a report back. Raises ValueError when it is of another schema version or not a report."""
+        """Read a report back. Raises ValueError when it is of another schema version, not a report, or says PASS where
+        its own rows do not."""
         version = data.get("schema_version", "none") if isinstance(data, dict) else "none"
         if version != SCHEMA_VERSION:
             raise ValueError(f"wanted a report of schema version {SCHEMA_VERSION}, found {version}")
         try:
-            return files.from_json(data, cls)
+            report = files.from_json(data, cls)
         except (KeyError, ValueError) as error:
             raise ValueError(f"not a whole report: {error}") from None
+        against = report._against_its_pass()
+        if against:
+            raise ValueError(f"not a whole report: report.verdict is PASS, and {against}")
+        return report
+
+    def _against_its_pass(self) -> str:
+        """What in it no build that passed has, in words; empty for nothing: somebody has changed it."""
+        if self.verdict != "PASS":
+            return ""
+        if not self.targets:
+            return "it has no target"
+        wrong = (f"target {each.name} is {each.status}" for each in self.targets if each.status != "built")
+        kept = (f"{g.budget.metric} of {g.target} is {g.verdict}" for g in self.gates if g.blocks)
+        return next(itertools.chain(wrong, kept), "")

@@ -23,7 +23,7 @@ def slice_rows(targets: Sequence[TargetRecord]) -> list[tuple[str, ...]]:
 
 
 def _rows(target: str, score: OutputScore, output: str) -> Iterator[tuple[str, ...]]:
-    metric = next(iter(score.metrics))
+    metric = next(iter(score.metrics), "")
     row = METRICS.if_usable(metric)
     form, better = (row.form, row.better) if row else (".4g", score.better.get(metric, "higher"))
     for column in dict.fromkeys(each.slice for each in score.slices):

@@ -66,7 +66,8 @@ def run(inputs: Mapping[str, Path], spec: AdoptSpec, out: Path, emit: events.Pro
         answers = tuple(wanted[place].name for place in fit_outputs(spec.name, answer.outputs, wanted))
     else:
         answers = clean_names(gives)
-    against = reference.title if reference else ""
+    itself = reference is not None and reference.file_sha256 == described.sha256
+    against = reference.title if reference and not itself else ""
     files.write(
         out, Exported({"model": path.name}, taken, gives, {"model": described.gzip_bytes}, warnings=tuple(notes))
     )

@@ -53,7 +53,8 @@ def run(inputs: Mapping[str, Path], spec: AnswersSpec, out: Path, emit: events.P
     for tensor in looked.outputs:
         check_kind(spec.name, "output", tensor)
     emit(0.2, "running the eval samples")
-    request = RunRequest(RUNTIMES[spec.runtime].session, path, hash_file(path), tuple(samples), out / "run")
+    sha256 = hash_file(path)
+    request = RunRequest(RUNTIMES[spec.runtime].session, path, sha256, tuple(samples), out / "run")
     answer = host.run(request)
     path.unlink()  # what it answered is what counts
     names = clean_names(answer.outputs)
@@ -82,6 +83,7 @@ def run(inputs: Mapping[str, Path], spec: AnswersSpec, out: Path, emit: events.P
         outputs=tuple(ModelTensor(name, (1, *each.shape[1:]), str(each.dtype)) for name, each in answers.items()),
         scores=scores,
         file=spec.name,
+        file_sha256=sha256,
     )
     files.write(out, reference)
     emit(1.0, _summary(reference, spec.metric))

@@ -7,16 +7,19 @@ reference either. Then its targets alone say what it is worth, and that it answe
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pocketforge import events
 from pocketforge.accuracy.fits import check_targets
 from pocketforge.accuracy.judging import make_judge, with_names
+from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import Output, named_outputs
 from pocketforge.files import resolver
-from pocketforge.measure.alive import check_alive, dead_channels
+from pocketforge.measure.again import check_again, idle_inputs, write_again
+from pocketforge.measure.alive import check_alive, check_compared, dead_channels
 from pocketforge.measure.file_checks import (
     Truth,
     check_contract,
@@ -30,7 +33,7 @@ from pocketforge.measure.older_tflite import NAME, run_older
 from pocketforge.measure.on_host import run_file
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
-from pocketforge.outcomes.elsewhere import Elsewhere
+from pocketforge.outcomes.elsewhere import Elsewhere, fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
@@ -52,7 +55,8 @@ def run(inputs: Mapping[str, Path], spec: VerifyFileSpec, out: Path, emit: event
     limits = _limits(spec, made, truth)
     model = exported.files["model"]
     emit(0.0, f"running {made.file}")
-    answer, answered = run_file(inputs, spec.runtime, model, out / "model")
+    again = write_again(fed(inputs["export"], sample_paths(inputs["data"], "eval")), out / "again")
+    answer, answered = run_file(inputs, spec.runtime, model, out / "model", further=again.samples)
     if not truth.outputs:
         values = {each.name: each.values for each in answered}
         check_targets(spec.task, values, truth.judge, files.read(inputs["data"], Sampled), _whose(made, spec.task))
@@ -65,7 +69,9 @@ def run(inputs: Mapping[str, Path], spec: VerifyFileSpec, out: Path, emit: event
     judged = [each.name for each in truth.judge.outputs if each.metric_names]
     checks = [
         *check_contract(seen, exported),
-        *check_alive(answered, judged, truth.of_classes),
+        *check_alive(answered, judged, truth.of_classes, alone=not truth.outputs),
+        *check_again(again, answered, answer.outputs),
+        *check_compared(answered, truth.outputs),
         *check_limits(measured["model"], limits),
     ]
     runtimes = {answer.runtime: "works"}
@@ -77,6 +83,8 @@ def run(inputs: Mapping[str, Path], spec: VerifyFileSpec, out: Path, emit: event
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
     outputs, told = made.judged(answer.outputs), tuple(_notes(made, truth, limits, answered))
+    told += tuple(idle_inputs(again, answered, answer.outputs, exported.inputs))
+    shutil.rmtree(out / "again")
     verified = Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, warnings=told)
     files.write(out, verified)
     passed = verdict(checks)
@@ -132,6 +140,8 @@ def _with_names(seen: Sequence[TensorSpec], promised: Sequence[TensorSpec]) -> t
 
 def _notes(made: Elsewhere, truth: Truth, limits: Limits, answered: Sequence[Output]) -> Iterator[str]:
     """What was not checked of it, and what a user should know of its answers."""
+    if truth.outputs and not made.against:
+        yield "what it is held against is this very file, byte for byte: its targets alone say what it is worth"
     if not truth.outputs:
         yield "made elsewhere, and held against no other answers: its targets alone say what it is worth"
         yield from dead_channels(answered)

@@ -134,6 +134,12 @@ def run_all(session, arrays, folder, steps, states):
                 # A full disk is an error here; in a write through the map it would be a SIGBUS.
                 with path.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            # NumPy would repeat a shorter answer until it fills the row.
+            if row(output).shape != files[number].shape[1:]:
+                raise ValueError(
+                    f"output {session.outputs[number]['name'] or number} has shape {list(output.shape)} for sample "
+                    f"{index}, and rows of {list(files[number].shape[1:])} before: its size hangs on the values"
+                )
             files[number][index] = row(output)
     for file in files:
         file.flush()
