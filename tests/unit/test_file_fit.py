@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketforge.commands.gate_file import FileRequest, recipe_for
+from pocketforge.devices.base import FurtherSamples
 from pocketforge.devices.outputs import Output
 from pocketforge.errors import ModelError, RecipeError
+from pocketforge.measure.again import Again, check_again, write_again
 from pocketforge.measure.alive import check_alive, check_compared, dead_channels
 from pocketforge.measure.fed_values import check_kind, check_values
 from pocketforge.measure.file_fit import Given, check_layout, clean_names, fit_inputs, fit_outputs, layout_in
@@ -129,6 +131,24 @@ def test_what_cannot_be_compared_is_a_failed_check() -> None:
     assert check_compared(wanted, wanted) == []
     (failed,) = check_compared(open_size, wanted)
     assert (failed.name, failed.wanted, failed.found, failed.passed) == ("compared o", "[3]", "[4]", False)
+
+
+def test_samples_that_are_run_again(tmp_path: Path) -> None:
+    """Fewer of large ones; a state that the samples before have left is seen, a runtime's last bits are not."""
+    for name, shape, count in (("small", (40, 4), 16), ("large", (5, 2**23), 2), ("one", (1, 4), 1)):
+        np.save(tmp_path / f"{name}.npy", np.zeros(shape, np.float32))
+        again = write_again([tmp_path / f"{name}.npy"], tmp_path / name)
+        assert (again.count, again.mixed) == (count, {}), name
+    answers = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for differs, failed in ((1e-6, ""), (1.0, "1 of 4 samples are answered otherwise")):
+        turned = FurtherSamples((), tmp_path / f"{differs}")
+        turned.outputs.mkdir()
+        np.save(
+            turned.outputs / "outputs_0.npy",
+            answers[::-1] + np.float32(differs) * np.eye(4, 3, dtype=np.float32)[[0, 3, 3, 3]],
+        )
+        (found,) = check_again(Again(4, turned, {}), [Output("o", answers)], [taken("o", 1, 3)])
+        assert found.passed is (not failed) and failed in found.found
 
 
 ALONE = """
