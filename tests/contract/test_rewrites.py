@@ -563,19 +563,24 @@ def test_executorch_s_norms_and_variances_add_up_in_float_in_a_half_precision_fi
     of its average, where torch's half has 75.
     """
 
-    def forward(m, x):
-        y = m.fc(x.flatten(1))
+    def summed(m, y):
         wide = (y * y).repeat(1, 4)
         sums = wide.cumsum(1), wide.softmax(1), F.avg_pool1d(wide, 1024)
         return m.norm(y), torch.stack([y, 2 * y, 4 * y], 1).var(-1), torch.var_mean(y, 1)[0], *sums
 
+    def forward(m, x):
+        y = m.fc(x.flatten(1))
+        return y, *summed(m, y)
+
     torch.manual_seed(0)
-    net = Net(forward, fc=nn.Linear(192, 768), norm=nn.LayerNorm(768))
-    found, wanted, _, _ = files.export("executorch", net.requires_grad_(False), images(), "fp16")
-    assert least_db(found[:1], wanted[:1]) >= 50
-    half = copy.deepcopy(net).half()
-    own = [row.float().numpy() for row in half(torch.from_numpy(images()).half())]
-    for ours, torchs, want in zip(found[1:], own[1:], wanted[1:], strict=True):
+    net = Net(forward, fc=nn.Linear(192, 768), norm=nn.LayerNorm(768)).requires_grad_(False)
+    found, _, _, _ = files.export("executorch", net, images(), "fp16")
+    # From what the linear layer gives there: on processors that add up in half, as phones do, it is another.
+    y = torch.from_numpy(found[0])
+    wanted = [row.numpy() for row in summed(net, y)]
+    own = [row.float().numpy() for row in summed(copy.deepcopy(net).half(), y.half())]
+    assert least_db(found[1:2], wanted[:1]) >= 50
+    for ours, torchs, want in zip(found[2:], own[1:], wanted[1:], strict=True):
         assert least_db([ours], [want]) >= least_db([torchs], [want]) - 6
 
 

@@ -515,7 +515,7 @@ def test_an_executorch_run_does_not_load_the_compiler(shipped, release, report, 
     model = shipped / "digits_executorch_int8.pte"
     inputs = [str(entry_files(release.cache, report, "data", "trunk") / "eval_0.npy")]
     order = {"session": "executorch", "model": str(model), "sha256": sha256(model), "inputs": inputs, "threads": 1}
-    order |= {"outputs": str(tmp_path / "out"), "samples": 1, "warmup": 0, "time_s": 0}
+    order |= {"outputs": str(tmp_path / "out"), "samples": 1, "warmup": 0, "time_s": 0, "look": False}
     (tmp_path / "order.json").write_text(json.dumps(order), encoding="utf-8")
     program = (
         "import importlib.util, sys; s = importlib.util.spec_from_file_location('runner', sys.argv[1]);"

@@ -49,6 +49,7 @@ REFUSED = (
     ("cache", "clear", "--older-than", "soon"), ("train", "--none"), ("init", "none.py"), ("doctor", "--none"),
     ("docs", "none"), ("size", "none.onnx"), ("sign", "none"), ("verify-release", "none"), ("release", "none"),
     ("package", "none", "--for", "web"), ("baseline", "set", "main"),
+    ("gate-file", "none.onnx"), ("compare-files", "none.onnx", "none.tflite"), ("history", "show", "none"),
     ("completion", "none"), ("biuld",), ("build",),
 )  # fmt: skip
 

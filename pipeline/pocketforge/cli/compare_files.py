@@ -20,7 +20,7 @@ from pocketforge.report.progress import progress
     help="Count the instructions of both on this device's cores, emulated.",
 )  # fmt: skip
 @click.option(
-    "--blocks", type=click.IntRange(0), default=5, show_default=True,
+    "--blocks", type=click.IntRange(0, 1000), default=5, show_default=True,
     help="Time them on this host in so many blocks A B B A; 0: not at all.",
 )  # fmt: skip
 @cache_option

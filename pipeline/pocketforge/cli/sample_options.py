@@ -27,7 +27,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--task", type=click.Choice(["classification", "regression"]), help="What the samples' targets are."
     ),
-    click.option("--eval-samples", type=click.IntRange(1), help="Judge it on at most so many samples."),
+    click.option("--eval-samples", type=click.IntRange(1, 10_000_000), help="Judge it on at most so many samples."),
 )  # fmt: skip
 
 

@@ -64,7 +64,17 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class ExportedHead:
-    """What a line of an export says beside the report itself."""
+    """What a line of an export says beside the report itself.
+
+    Attributes:
+        commit: Of what was built; empty where git told of none.
+        commit_s: When that was committed, in seconds since 1970; None where nobody knows.
+        branch: That was built; empty where none was.
+        dirty: Whether what was built had changes that are not in the commit; None where nobody knows.
+        built_s: When it was built, in seconds since 1970.
+        pocketforge: The version that made the line.
+        history_version: Of the line's form.
+    """
 
     commit: str
     commit_s: int | None

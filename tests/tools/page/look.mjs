@@ -37,6 +37,9 @@ async function lookAt(browser, file, shots, axe) {
     text: document.body.textContent,
   })));
   await page.emulateMedia({media: 'print'});
+  // A busy machine draws it a moment later.
+  await page.waitForFunction(() => matchMedia('print').matches);
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
   answer.unprinted = await page.evaluate(() => [...document.querySelectorAll('details table')]
     .filter((each) => !each.checkVisibility({contentVisibilityAuto: true})).length);
   // All of it is looked at: what is folded, too.
