@@ -661,11 +661,12 @@ def test_executorch_pads_and_cuts_in_int8_and_gives_one_value_as_several_outputs
         outputs = y, F.dropout(y, 0.5, False), y.clone(), m.last(F.pad(z, (1, 1)))
         of_all = m.soft(x) * x.mean()  # levels of no axis: no file
         line = m.line(torch.relu(y).flatten(1)[:, :, None])  # other levels behind the new axis than before it: dead
-        return *outputs, y - torch.maximum(y, 0.5 * y), written, plus, masked, line, of_all
+        flat = m.flat(torch.relu(y).transpose(2, 3).contiguous().view(1, 8, -1))  # behind fewer axes too
+        return *outputs, y - torch.maximum(y, 0.5 * y), written, plus, masked, line, flat, of_all
 
     torch.manual_seed(0)
     net = Net(forward, conv=conv(), soft=conv(), plus=conv(), last=nn.Conv2d(8, 4, 4, padding="same"),
-              line=nn.Conv1d(720, 3, 1))  # fmt: skip
+              line=nn.Conv1d(720, 3, 1), flat=nn.Conv1d(8, 3, 1))  # fmt: skip
     found, wanted, _, _ = files.export("executorch", net, images())
     assert least_db(found, wanted) >= 100
     found, wanted, eager, _ = files.export("executorch", net, images(), "static_int8")

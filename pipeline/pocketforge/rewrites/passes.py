@@ -112,7 +112,7 @@ REWRITES = (
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
-    Rewrite(quantized.levels_before_a_new_axis, (EXECUTORCH_INT8,)),
+    Rewrite(quantized.levels_before_other_axes, (EXECUTORCH_INT8,)),
     Rewrite(quantized.one_value_as_a_map, (EXECUTORCH_INT8,)),
     Rewrite(quantized.shared_weights_without_factors, (TFLITE,)),
     Rewrite(quantized.one_reader_each, (TFLITE,)),

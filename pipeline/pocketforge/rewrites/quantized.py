@@ -34,6 +34,7 @@ _MOVED = (
     *("slice", "select", "expand", "clone", "alias", "getitem"),
 )
 _OF_TWO = frozenset({"add", "sub", "mul", "div", "maximum", "minimum"})
+_OTHER_AXES = frozenset({"unsqueeze", "squeeze", "view", "_unsafe_view", "reshape", "flatten", "unflatten"})
 _SQUARES = {"square": aten.mul.Tensor, "mul": aten.mul.Tensor, "add": aten.add.Tensor}
 
 
@@ -173,21 +174,25 @@ def keep_fixed_scales(editor: Editor) -> None:
             user.replace_input_with(node, product)
 
 
-def levels_before_a_new_axis(editor: Editor) -> None:
-    """Levels are changed before a value gets or loses an axis, not behind it: XNNPACK takes such a move for one of
-    levels that stay, and the file does not load.
+def levels_before_other_axes(editor: Editor) -> None:
+    """Levels are changed before a value gets other axes, not behind that: XNNPACK takes such a move for one of levels
+    that stay, and the file does not load.
 
     A value has levels of before where what made it keeps its input's (a relu of what is read elsewhere too).
     """
     for node in editor.nodes():
-        source = node.args[0] if op_name(node) in ("unsqueeze", "squeeze") else None
+        source = node.args[0] if op_name(node) in _OTHER_AXES else None
+        while op_name(source) in ("contiguous", "clone"):
+            source = first_input(source)  # type: ignore[arg-type]
         if op_name(source) != "dequantize_per_tensor" or isinstance(source.args[1], Node):  # type: ignore[arg-type, union-attr]
             continue
         assert isinstance(source, Node)
         for user in list(node.users):
             if op_name(user) == "quantize_per_tensor" and user.args[1:3] != source.args[1:3]:
                 levelled = _rounded(editor, source, source, user.args[1:3], user, source)  # type: ignore[arg-type]
-                moved = editor.after(levelled, node.target, levelled, *node.args[1:], like=node)  # type: ignore[arg-type]
+                # Of a view that was one of contiguous values.
+                target = aten.reshape.default if "view" in op_name(node) else node.target
+                moved = editor.after(levelled, target, levelled, *node.args[1:], like=node)  # type: ignore[arg-type]
                 user.replace_input_with(node, moved)
 
 
