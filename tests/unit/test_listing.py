@@ -85,6 +85,13 @@ def test_what_changed_is_read_again(remembered: Store, monkeypatch: pytest.Monke
     assert found[KEYS[3]].last_used == pytest.approx(used, abs=0.001)
 
 
+def test_a_folder_in_the_place_of_a_manifest_is_listed_and_cleared(remembered: Store) -> None:
+    manifest(remembered, KEYS[0]).unlink()
+    manifest(remembered, KEYS[0]).mkdir()
+    assert [each.stage for each in remembered.summaries()] == ["damaged", "export", "export", "export"]
+    assert remembered.clear().removed == 4 and remembered.keys() == []
+
+
 def test_one_of_this_moment_is_not_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may change again in the same tick of the clock, and nothing would show it."""
     store.summaries()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pocketforge.errors import ModelError
 from pocketforge.files import replace_whole
 from pocketforge.run.fingerprints import Stamp, folder_stamp, is_racy, stamp_of
 
@@ -91,10 +92,10 @@ def list_results(root: Path, *, remember: bool) -> list[StoredResult]:
 
 
 def _stamp(folder: str) -> tuple[Stamp, bool]:
-    """Of the manifest, True; of the folder where there is no manifest."""
+    """Of the manifest, True; of the folder where that is none, or no file."""
     try:
         return stamp_of(f"{folder}/{MANIFEST}"), True
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, ModelError):
         return folder_stamp(folder), False
 
 
@@ -102,10 +103,10 @@ def _told(folder: str) -> tuple[str, str]:
     """Stage and lane, as the maker noted them."""
     try:
         manifest = json.loads(Path(folder, MANIFEST).read_bytes())
-        files, meta = dict(manifest["files"]), dict(manifest["meta"])
+        dict(manifest["files"])  # one without them is damaged
+        meta = dict(manifest["meta"])
     except (OSError, ValueError, KeyError, TypeError):
         return DAMAGED, ""
-    del files  # a manifest without them is damaged
     return str(meta.get("stage", DAMAGED)), str(meta.get("lane", ""))
 
 
