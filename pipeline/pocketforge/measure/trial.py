@@ -6,7 +6,6 @@ machine down for a while slows all of them.
 
 from __future__ import annotations
 
-import gzip
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from pocketforge.devices import host
 from pocketforge.devices.base import RunRequest
-from pocketforge.files import hash_file
+from pocketforge.files import gzip_size_bytes, hash_file
 from pocketforge.model import load
 from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.base import ExportRequest, load_exporter
@@ -67,8 +66,7 @@ def export_float(
     folder.mkdir(parents=True, exist_ok=True)
     result = exporter.export(request, folder)
     path = folder / result.files["model"]
-    content = path.read_bytes()
-    return Trial(runtime, path, hash_file(path), len(content), len(gzip.compress(content, 9, mtime=0)))
+    return Trial(runtime, path, hash_file(path), path.stat().st_size, gzip_size_bytes(path))
 
 
 def time_in_turns(
