@@ -174,7 +174,12 @@ def test_what_a_clock_of_another_age_wrote_is_exported_and_imported(cli, there, 
 def test_a_long_export_is_imported_few_at_a_time_and_only_if_all_of_it_can_be_read(cli, there, monkeypatch):
     seen = []
     add_all = History.add_all
-    monkeypatch.setattr(History, "add_all", lambda self, few: seen.append(len(few)) or add_all(self, few))
+
+    def counted(self, few):
+        seen.append(len(few))
+        return add_all(self, few)
+
+    monkeypatch.setattr(History, "add_all", counted)
     monkeypatch.setattr("pocketforge.commands.history._AT_ONCE", 2)
     fill(5)
     lines = cli("history", "export").stdout

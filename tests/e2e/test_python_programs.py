@@ -40,7 +40,8 @@ assert again.targets == report.targets and again.measurements == report.measurem
 assert pocketforge.load_report("build/mine") == again and pocketforge.gate(again)
 assert pocketforge.inspect(report.release / "mine_onnx.onnx").format == "onnx"
 assert surroundings() == before
-children = subprocess.run(["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+listed = ["ps", "-ww", "-o", "args=", "--ppid", str(os.getpid())]  # -ww: whole, whatever COLUMNS says
+children = subprocess.run(listed, capture_output=True, text=True).stdout
 ours = [line for line in children.splitlines() if "resource_tracker" not in line and not line.startswith("ps ")]
 assert ours == [], ours  # no fork server stays; Python's own tracker does, as for any program that uses multiprocessing
 print("did")

@@ -252,7 +252,7 @@ def test_limits_of_time_and_memory_leave_nothing_running(tmp_path: Path) -> None
     with pytest.raises(DeviceError, match="needs more memory than it may use: wanted at most 16 MiB"):
         run_there(tmp_path / "big", "x86-sse4", memory_limit_bytes=2**24)
     time.sleep(0.1)
-    assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert str(tmp_path) not in subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
 
 
 def test_a_file_that_does_not_load_there_fails_in_the_runtimes_words(tmp_path: Path) -> None:
