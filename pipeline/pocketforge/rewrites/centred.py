@@ -3,6 +3,8 @@
 In float32 that leaves 98 dB at a mean of ten times the spread, 56 at a hundred, NaN at a thousand. Centred before,
 which a norm does not see, they have 130 and more. That costs a pass more (a sixth to a half of the norm's own time), so
 it is done where the model's example, a real sample, comes near such means.
+
+TFLite's are a product less the mean's: of a mean of n times the spread, that many times float32's last bit is lost.
 """
 
 from __future__ import annotations
@@ -21,10 +23,21 @@ NORMS = ("layer_norm", "group_norm")
 MOST_MEAN = 2.0
 # Of so few numbers the mean is beside the spread what chance makes it, in one sample or another.
 FEW = 32
+# The same for TFLite: what is lost goes with the mean itself.
+MOST_MEAN_TFLITE, FEW_TFLITE = 30.0, 8
 
 
 def centre_large_means(editor: Editor) -> None:
     """The mean is taken off before a norm in which it is large beside the spread; without an example, before each."""
+    _centre_beyond(editor, MOST_MEAN, FEW)
+
+
+def centre_larger_means(editor: Editor) -> None:
+    """The same of float values, where the mean is larger still."""
+    _centre_beyond(editor, MOST_MEAN_TFLITE, FEW_TFLITE)
+
+
+def _centre_beyond(editor: Editor, most_mean: float, few: int) -> None:
     norms = [node for node in editor.nodes() if op_name(node) in NORMS and not _is_centred(first_input(node))]
     if not norms:
         return
@@ -33,7 +46,7 @@ def centre_large_means(editor: Editor) -> None:
         with torch.no_grad():
             seen.run(*editor.example)  # type: ignore[misc]
     for node in norms:
-        if seen is None or _group_size(node) < FEW or not seen.largest.get(node, math.inf) <= MOST_MEAN:
+        if seen is None or _group_size(node) < few or not seen.largest.get(node, math.inf) <= most_mean:
             _centre(editor, node)
 
 

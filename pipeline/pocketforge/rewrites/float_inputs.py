@@ -82,17 +82,29 @@ def keep_floats_float(editor: Editor) -> None:
                 _keep_float(editor, source, node)
 
 
-def keep_averages_for_norms_float(editor: Editor) -> None:
-    """Two products before an average of levels that a norm reads, so that it is made of floats.
+def keep_fine_averages_float(editor: Editor) -> None:
+    """Two products before an average of levels that has far finer ones, or that a norm reads, so that it is made of
+    floats.
 
-    The converter rounds it to the levels of what is averaged, whose steps are large beside an average's range; a norm
-    makes them larger still (9 dB further from the model).
+    The converter rounds it to the levels of what is averaged, whose steps are large beside an average's range, and then
+    to its own; a norm makes them larger still (9 dB further from the model).
     """
     for node in editor.nodes():
-        if op_name(node) in AVERAGES and is_normalized(node):
+        if op_name(node) in AVERAGES and (is_normalized(node) or _has_finer_levels(node)):
             for source in dict.fromkeys(node.all_input_nodes):
                 if _levels_behind(source):
                     _keep_float(editor, source, node)
+
+
+def _has_finer_levels(node: Node) -> bool:
+    """Whether what quantizes an average has less than half the steps of what is averaged: rounded to these first, it
+    is more than a step off. An average of all is not rounded between.
+    """
+    if op_name(node) in ("mean", "adaptive_avg_pool2d"):
+        return False
+    before = [levels[0] for source in node.all_input_nodes for levels in _levels_behind(source) if levels]
+    after = [levels[0] for levels in _levels(node) if levels]
+    return bool(before and after) and min(after) < max(before) / 2  # type: ignore[type-var, operator]
 
 
 def is_normalized(value: Node) -> bool:

@@ -20,6 +20,7 @@ import pocketforge.rewrites.graph_code  # noqa: F401  changes torch, as the next
 import pocketforge.rewrites.torch_lookups  # noqa: F401  changes torch: whoever traces or exports comes by here
 from pocketforge.errors import StageFailed
 from pocketforge.rewrites import (
+    activations,
     centred,
     float_inputs,
     lacking,
@@ -75,6 +76,7 @@ REWRITES = (
     Rewrite(lacking.with_a_batch, (QUANTIZER, EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_pixel_shuffles, (EXECUTORCH, EXECUTORCH_INT8)),
+    Rewrite(activations.one_after_another, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(norms.of_levels, (EXECUTORCH_INT8,)),
     Rewrite(norms.of_several_lines, (EXECUTORCH,)),
     Rewrite(lacking.gelu_by_tanh, (EXECUTORCH,)),
@@ -107,10 +109,11 @@ REWRITES = (
     Rewrite(quantized.two_values_for_squares, (TFLITE,)),
     Rewrite(float_inputs.keep_joins_float, (TFLITE,)),
     Rewrite(float_inputs.keep_choices_float, (TFLITE,)),
+    Rewrite(float_inputs.keep_fine_averages_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
-    Rewrite(float_inputs.keep_averages_for_norms_float, (TFLITE,)),
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),
+    Rewrite(centred.centre_larger_means, (TFLITE,)),
     Rewrite(quantized.linear_layers_of_rows, (EXECUTORCH_INT8,)),
     Rewrite(quantized.levels_before_other_axes, (EXECUTORCH_INT8,)),
     Rewrite(quantized.one_value_as_a_map, (EXECUTORCH_INT8,)),

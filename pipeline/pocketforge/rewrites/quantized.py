@@ -155,7 +155,11 @@ def _measured_levels(node: Node) -> tuple[Node, Node, Node] | None:
 
 
 def keep_fixed_scales(editor: Editor) -> None:
-    """Quantize the output of such an op by its own scale first, then by that which its readers share."""
+    """Quantize the output of such an op by its own scale first, then by that which its readers share.
+
+    Where theirs has less than half the steps, as the shares of many in a softmax, the op is made of floats instead: its
+    input behind two products, by powers of two that make one, which the converter does not quantize.
+    """
     for node in editor.nodes():
         source = _levels_before(node) if op_name(node) in FIXED else None
         if source is None:
@@ -165,6 +169,10 @@ def keep_fixed_scales(editor: Editor) -> None:
         if not others:
             continue
         quantize = next(iter(others.values()))
+        if quantize.args[1] < fixed[0] / 2:  # type: ignore[operator]
+            doubled = editor.call(aten.mul.Tensor, node.args[0], 2.0, like=node)
+            node.update_arg(0, editor.call(aten.mul.Tensor, doubled, 0.5, like=node))
+            continue
         own = _rounded(editor, node, node, fixed, quantize, source)
         one = editor.constant(f"{node.name}_one", torch.ones(()), node.next)
         one = _rounded(editor, one, one, (1 / int(quantize.args[4]), 0), quantize, source)  # type: ignore[arg-type]
