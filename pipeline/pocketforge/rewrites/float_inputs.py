@@ -103,8 +103,17 @@ def _has_finer_levels(node: Node) -> bool:
     if op_name(node) in ("mean", "adaptive_avg_pool2d"):
         return False
     before = [levels[0] for source in node.all_input_nodes for levels in _levels_behind(source) if levels]
-    after = [levels[0] for levels in _levels(node) if levels]
+    averages = [each for each in _behind(node) if op_name(each) in AVERAGES]
+    after = [levels[0] for each in averages for levels in _levels(each) if levels]
     return bool(before and after) and min(after) < max(before) / 2  # type: ignore[type-var, operator]
+
+
+def _behind(value: Node) -> list[Node]:
+    """The value, and what is moved and averaged of it."""
+    found = [value]
+    for node in found:
+        found += [user for user in node.users if op_name(user) in (*MOVES, *AVERAGES) and user not in found]
+    return found
 
 
 def is_normalized(value: Node) -> bool:
