@@ -61,7 +61,7 @@ def _missing(trades: Section | None, latencies: Section | None, layers: Section 
         lines.append("Latencies and instructions: nothing was timed or counted.")
     if layers is None:
         lines.append("SQNR of each layer: the schemes mixed and codebook measure it, and pocketforge why.")
-    lines.append("Ranges of calibration, when each step began, and its CPU time: no report has them.")
+    lines.append("Ranges of calibration: no report has them.")
     return Section("missing", "What is not here", notes=tuple(lines))
 
 
