@@ -42,6 +42,19 @@ def with_times(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def with_ranges(data: dict[str, Any], name: str = "") -> dict[str, Any]:
+    """The same with ranges of its static targets. name: of every tensor; by default each its own."""
+    for target in data["targets"]:
+        if target["scheme"] in ("static_int8", "mixed"):
+            rows = [
+                {"tensor": name or f"features.{at}.0 (output of conv2d)", "low": -0.1 * at, "high": 1.0 + at * at}
+                for at in range(40)
+            ]
+            rows[0] |= {"scale": 0.00392, "zero_point": -128}
+            target["facts"]["calibration"] = {"ranges": rows, "left_out": 7}
+    return data
+
+
 def hostile() -> Report:
     """Of scheme mixed, a codebook and plain int8, whose targets, files, checks, layers and words are EVIL."""
     data = as_written("quantized")
@@ -65,7 +78,7 @@ def hostile() -> Report:
     for step in data["steps"]:
         step["lane"] = "+".join(names.get(name, name) for name in step["lane"].split("+"))
         step["message"] = EVIL[2]
-    with_times(data)
+    with_ranges(with_times(data), EVIL[1])
     data["warnings"] = data["data"] = list(EVIL)
     data["environment"] = {"host": EVIL[2], EVIL[0]: EVIL[1]}
     return Report.from_json(data)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from history_builds import trend_values
-from report_pages import EVIL, RIGHT_TO_LEFT, as_written, hostile, hostile_comparison, with_times
+from report_pages import EVIL, RIGHT_TO_LEFT, as_written, hostile, hostile_comparison, with_ranges, with_times
 
 from pocketforge.history.trend import lines_of
 from pocketforge.records import Report
@@ -42,7 +42,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("pages")
     lines = lines_of(trend_values())
     pages = {
-        "real": write(Report.from_json(with_times(as_written("quantized")))),
+        "real": write(Report.from_json(with_ranges(with_times(as_written("quantized"))))),
         "hostile": write(hostile()),
         "trend": trend.write(lines),
     }
