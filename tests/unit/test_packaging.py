@@ -14,6 +14,8 @@ from pocketforge.accuracy.classes import LogitsTally
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import ModelError, RecipeError
+from pocketforge.facts.calibration_rows import check_calibration_rows
+from pocketforge.facts.gather import gather
 from pocketforge.measure.score_calibration import calibrated
 from pocketforge.metrics import argmax_agreement
 from pocketforge.outcomes.about import AboutInput, AboutOutput
@@ -404,3 +406,26 @@ def test_what_a_file_says_is_of_what_it_is_fed() -> None:
     packed = Packed((PackedInput("x", "uint8", (1, 4, 4, 3), "NHWC", ()),), "softmax", "y")
     about = about_file(spec, sampled, reference, packed)
     assert about.inputs == (AboutInput("x", 3, low=(0.0,), high=(255.0,), color="rgb"),) and about.outputs[0].shares
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        ("[[1, 2, 3]]", ""),
+        ("[[1, 2, 3], [], [4, 5, 6]]", ""),
+        ("[[1, 2, 3], [4, 5, 6]]", "target[0].package.calibration.curve: wanted a row a class (3, by data.labels), or "
+         "one for all, found 2 rows"),
+    ],
+)  # fmt: skip
+def test_a_calibration_s_rows_are_counted_before_anything_runs(tmp_path: Path, curve: str, said: str) -> None:
+    (tmp_path / "m.py").write_text("def build(): ...\n")
+    (tmp_path / "labels.txt").write_text("one\ntwo\nthree\n")
+    content = text(CALIBRATED % curve, runtime="tflite").replace("[data]", '[data]\nlabels = "labels.txt"')
+    recipe = parse_recipe(content, "r.toml", tmp_path)
+    if said:
+        (tmp_path / "d").mkdir()
+        with pytest.raises(RecipeError) as caught:
+            gather(recipe)
+        assert list(caught.value.faults) == [said]
+    else:
+        check_calibration_rows(recipe)

@@ -36,7 +36,8 @@ class StepRecord:
             It is forked from a server that has imported the libraries, whose shared pages count for each step; what it
             started (a runtime, an emulator) does not.
         cpu_s: Processor seconds, user and system, of its process and of all that it started and waited for, in the run
-            that made the result; null where it did not end, and where that run did not say.
+            that made the result; null where it did not end, and where that run did not say. What the server took to
+            import the libraries, once a build, is in no step's.
         began_s: When it began, from the build's beginning; null where it did not run in this build (it was reused).
         ended_s: When it ended, likewise. What it waited for its turn lies between.
     """

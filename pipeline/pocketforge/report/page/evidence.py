@@ -152,7 +152,10 @@ def _steps(report: Report) -> Section:
         )
         for step in report.steps
     ]
-    notes = ["Bars of a lane are durations: steps ran beside each other."]
+    notes = [
+        "Bars of a lane are durations: steps ran beside each other.",
+        "The first step waits while the libraries are imported, once for all; that CPU time is in no step's.",
+    ]
     if not any(step.began_s is not None for step in report.steps):
         notes.append("When steps began is not drawn: none ran in this build, or an earlier version wrote the report.")
     return Section(
