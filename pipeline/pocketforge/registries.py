@@ -89,7 +89,7 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
-    "export": StageInfo("pocketforge.stages.export", 18, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 19, ("torch",), _TRACE),
     "adopt": StageInfo("pocketforge.stages.adopt", 2, ("numpy",)),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
     "verify_file": StageInfo("pocketforge.stages.verify_file", 2, ("numpy",), user_code=True),
