@@ -238,8 +238,17 @@ class _Run:
                 error.stage, error.lane, error.log = step.stage, step.lane, str(log)
             self.outcome.errors[step.key] = error
             wall_s = time.monotonic() - started
+            began_s, ended_s = self._when(started)
             self.outcome.records[step.key] = StepRecord(
-                step.stage, step.lane, step.key, "failed", wall_s, error.message, str(log), **self._when(started)
+                step.stage,
+                step.lane,
+                step.key,
+                "failed",
+                wall_s,
+                error.message,
+                str(log),
+                began_s=began_s,
+                ended_s=ended_s,
             )
             self.emit(events.StepFailed(step.stage, step.lane, step.key, error.message, str(log)))
             return
@@ -256,15 +265,14 @@ class _Run:
             str(log),
             about.peak_rss_bytes,
             about.cpu_s,
-            **self._when(started),
+            *self._when(started),
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepFinished(step.stage, step.lane, step.key, about.wall_s))
 
-    def _when(self, started: float) -> dict[str, float]:
+    def _when(self, started: float) -> tuple[float, float]:
         """From when to when a step ran that ends now, waiting for its turn included, from the build's beginning."""
-        began, ended = started - self.began, time.monotonic() - self.began
-        return {"began_s": round(began, 3), "ended_s": round(ended, 3)}
+        return round(started - self.began, 3), round(time.monotonic() - self.began, 3)
 
     @contextlib.contextmanager
     def _alone(self, step: Step) -> Iterator[None]:

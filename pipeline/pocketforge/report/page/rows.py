@@ -47,11 +47,11 @@ def drawn_rows(
     root = Element("svg", {"viewBox": f"0 0 {WIDTH} {height}", "role": "img", "class": f"plot-of {kind}"})
     root.set("aria-label", printable(title))
     for share, words in ticks:
-        x = f"{_at(share):.1f}"
-        SubElement(root, "path", {"class": "guide", "d": f"M{x} {_TOP - 4} V{height - _BOTTOM}"})
-        _text(root, "centered quiet", x, height - 6, words)
-    for x, words in zip(_COLUMNS, heads, strict=True):
-        _text(root, "ending quiet", str(x), 12, words)
+        guide = {"class": "guide", "d": f"M{_at(share):.1f} {_TOP - 4} V{height - _BOTTOM}"}
+        SubElement(root, "path", guide)
+        _text(root, "centered quiet", _at(share), height - 6, words)
+    for x, head in zip(_COLUMNS, heads, strict=True):
+        _text(root, "ending quiet", x, 12, head)
     for at, row in enumerate(rows):
         _drawn(root, _TOP + _ROW * at, row)
     # Nothing foreign is in it but as text, which the writer of XML escapes.
@@ -60,7 +60,7 @@ def drawn_rows(
 
 def _drawn(root: Element, y: int, row: Row) -> None:
     name = printable(row.name)
-    _text(root, "ending", str(_LEFT - 5), y + 13, name if len(name) <= 15 else f"…{name[-14:]}")
+    _text(root, "ending", _LEFT - 5, y + 13, name if len(name) <= 15 else f"…{name[-14:]}")
     begin, end = _at(row.begin), _at(row.end)
     bar = SubElement(root, "rect", {"class": f"series tint-{row.tint}", "x": f"{begin:.1f}", "y": str(y + 3)})
     bar.set("width", f"{max(end - begin, 1.5):.1f}")
@@ -68,11 +68,11 @@ def _drawn(root: Element, y: int, row: Row) -> None:
     SubElement(bar, "title").text = printable(row.said)
     for x, words in zip(_COLUMNS, row.figures, strict=True):
         if words:
-            _text(root, "ending", str(x), y + 13, words)
+            _text(root, "ending", x, y + 13, words)
 
 
-def _text(root: Element, kind: str, x: str, y: int, words: str) -> None:
-    SubElement(root, "text", {"class": kind, "x": x, "y": str(y)}).text = words
+def _text(root: Element, kind: str, x: float, y: int, words: str) -> None:
+    SubElement(root, "text", {"class": kind, "x": f"{x:.1f}", "y": str(y)}).text = words
 
 
 def _at(share: float) -> float:
