@@ -384,7 +384,7 @@ def test_an_error_says_which_layer(prepared):
         graph(torch.tensor([float("nan")] + [0.5] * 107).reshape(1, 3, 6, 6))
 
 
-class Small(torch.nn.Module):
+class Small(torch.nn.Module):  # type: ignore[name-defined]  # importorskip gives it
     def __init__(self):
         super().__init__()
         torch.manual_seed(5)

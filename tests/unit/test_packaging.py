@@ -449,7 +449,7 @@ def test_a_calibration_s_rows_are_counted_before_anything_runs(tmp_path: Path, c
     (tmp_path / "m.py").write_text("def build(): ...\n")
     (tmp_path / "labels.txt").write_text("one\ntwo\nthree\n")
     content = text(CALIBRATED % curve, runtime="tflite").replace("[data]", '[data]\nlabels = "labels.txt"')
-    recipe = parse_recipe(content, "r.toml", tmp_path)
+    recipe = parse_recipe(content, "r.toml", str(tmp_path))
     if said:
         (tmp_path / "d").mkdir()
         with pytest.raises(RecipeError) as caught:
