@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pocketforge.recipe.budget import Budget, task_metrics
 from pocketforge.recipe.compress import Finetune
-from pocketforge.records import SCHEMA_VERSION, GateResult, Report, TargetRecord
+from pocketforge.records import SCHEMA_VERSION, GateResult, Report, StepRecord, TargetRecord
 from pocketforge.records.words import May
 from pocketforge.report.validity import SCHEMA
 
@@ -43,6 +43,7 @@ _RULES: dict[type, Schema] = {
 _CAME_LATER: dict[type, frozenset[str]] = {
     Finetune: frozenset({"type"}),
     GateResult: frozenset({"metric", "waiver"}),
+    StepRecord: frozenset({"cpu_s", "began_s", "ended_s"}),
     Budget: frozenset({"baseline", "max_regression", "per", "slice"}),
     TargetRecord: frozenset({"hint"}),
 }

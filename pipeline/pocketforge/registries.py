@@ -74,7 +74,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "quantize": StageInfo(
         "pocketforge.stages.quantize",
-        13,
+        14,
         (*_TRAIN, "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,
@@ -82,7 +82,7 @@ STAGES: dict[str, StageInfo] = {
     ),
     "qat": StageInfo(
         "pocketforge.stages.qat",
-        10,
+        11,
         (*_TRAIN, "accelerate", "torchao", "executorch"),
         _TRACE + _PT2E,
         resumable=True,

@@ -62,9 +62,11 @@ def test_a_file_is_gated_shipped_and_refused_once_it_is_dead(
     assert "keras is keras.tflite, made elsewhere, as it was; held against float.onnx." in card.replace("\\", "")
     assert in_process("verify-release", release, cache=cache, cwd=tmp_path).code == 0
     # Half a step more than allowed is too much, and nothing is judged anew for it.
-    code, smaller, _ = run("--budget", f"size_bytes <= {keras.stat().st_size - 1}")
+    code, smaller, _ = run("--budget", f"size_bytes <= {keras.stat().st_size - 1}", "--history", "kept.db")
     assert code == 1 and {step["status"] for step in smaller["steps"]} == {"reused"}
     assert not release.exists()
+    kept = in_process("history", "list", "--history", "kept.db", "--json", cache=cache, cwd=tmp_path).json()
+    assert [(each["recipe"], each["verdict"]) for each in kept] == [("keras", "FAIL")]
     # Other bytes under the same name are another file.
     linear_tflite(keras, np.full_like(linear[0], 1e-5), np.clip(linear[1], -4, 4))
     code, dead, _ = run()

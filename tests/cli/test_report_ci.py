@@ -19,6 +19,7 @@ from pocketforge.report import comment, markdown
 from pocketforge.report.code_quality import write as code_quality
 from pocketforge.report.difference import verdict_changes
 from pocketforge.report.junit import write as junit
+from pocketforge.report.open_metrics import write as open_metrics
 
 HASH = "a" * 64
 EVIL = 'x|"<script>alert(1)</script>\\\u202e\x1b[2J\n@someone #1 `--> ]]>&amp;{}\x00'
@@ -142,7 +143,14 @@ def test_openmetrics_is_read_by_prometheus_own_parser(shown):
         assert size.value == 1234.0 and size.labels["target"] == "good" and size.labels["recipe"].startswith(name[:2])
         counts = {s.labels["verdict"]: s.value for s in families["pocketforge_budgets"].samples}
         assert counts == {"PASS": 2, "FAIL": 2, "MISSING": 1, "INCONCLUSIVE": 1}
-        assert families["pocketforge_passes"].samples[0].value == 0
+        assert families["pocketforge_passes"].samples[0].value == 0 and "pocketforge_waived" not in families
+    report = make(EVIL)
+    bad = next(gate for gate in report.gates if gate.verdict == "FAIL")
+    waived = dataclasses.replace(bad, waiver='until 2099-01-01 by "me": known\nfor a while')
+    text = open_metrics(dataclasses.replace(report, gates=(waived,)))
+    (sample,) = next(f for f in text_string_to_metric_families(f"{text}\n") if f.name == "pocketforge_waived").samples
+    assert sample.value == 1 and sample.labels["verdict"] == "FAIL" and sample.labels["target"]
+    assert sample.labels["waiver"].startswith('until 2099-01-01 by "me": known') and sample.labels["budget"]
 
 
 def test_the_benchmark_has_what_is_better_when_smaller(shown):

@@ -178,6 +178,16 @@ def test_the_gate_says_what_was_not_kept_and_why(cli, write):
     assert [(g["verdict"], g["budget"]["limit"]) for g in found] == [("PASS", 0.98), ("PASS", 0.98), ("FAIL", 1.0)]
 
 
+def test_the_gate_says_whose_verdicts_it_gives_and_a_waiver_ends(cli, write):
+    (wrong,) = (gate for gate in failing().gates if gate.verdict == "FAIL")
+    for day, code in (("2099-01-01", 0), ("2020-01-01", 1)):
+        waived = dataclasses.replace(wrong, waiver=f"until {day} by ana: known")
+        done = cli("gate", write(dataclasses.replace(make(), gates=(waived,))))
+        assert done.code == code, done.stdout
+        assert ("the waiver has expired since" in done.stdout) == (code == 1)
+        assert "the verdicts of the build that wrote it: --recipe RECIPE judges by" in done.stderr
+
+
 def test_a_target_that_failed_verify_fails_the_gate(cli, write):
     good = make()
     wrong = dataclasses.replace(good.targets[0], status="wrong")

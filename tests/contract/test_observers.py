@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from pocketforge.data.digits import Digits
 from pocketforge.errors import ModelError
 from pocketforge.recipe.backends import BACKENDS
+from pocketforge.recipe.quantize import Quantize
 
 torch = pytest.importorskip("torch")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
     from pocketforge.quantization import observers, range_search
     from pocketforge.quantization.observers import activation_observer, weight_levels, weight_observer
+    from pocketforge.quantization.pt2e import calibrated_graphs
 
 METHODS = ("minmax", "histogram", "entropy", "percentile", "mse")
 
@@ -380,3 +382,37 @@ def test_an_error_says_which_layer(prepared):
     graph = prepared("mse", "xnnpack")
     with pytest.raises(ModelError, match="NaN ranges: 1 of 108 values are NaN or infinite: input"):
         graph(torch.tensor([float("nan")] + [0.5] * 107).reshape(1, 3, 6, 6))
+
+
+class Small(torch.nn.Module):  # type: ignore[name-defined]  # importorskip gives it
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.conv, self.head = torch.nn.Conv2d(1, 3, 3), torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(torch.nn.functional.relu(self.conv(x)).amax((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the toolchains
+@pytest.mark.parametrize("method", ["minmax", "entropy"])
+def test_what_was_seen_is_told_of_each_activation(method):
+    net = Small().eval()
+    samples = np.random.default_rng(6).normal(0.3, 1.0, (8, 1, 6, 6)).astype(np.float32)
+    samples[3] = 0
+    program = torch.export.export(net, (torch.zeros(1, 1, 6, 6),))
+    _, ranges = calibrated_graphs(program, [samples], Quantize("static_int8", calibration=method))
+    with torch.no_grad():
+        x = torch.from_numpy(samples)
+        relu = torch.nn.functional.relu(net.conv(x))
+        values = {"input x": x, "relu (output of relu)": relu, "head (output of linear)": net(x)}
+    found = {each.tensor: each for each in ranges}
+    assert set(found) == {*values, "amax (output of amax)"} and len(ranges) == 4, sorted(found)
+    for name, seen in values.items():
+        row = found[name]
+        assert (row.low, row.high) == pytest.approx((float(seen.min()), float(seen.max())), rel=1e-5, abs=1e-6), name
+        whole = (max(row.high, 0.0) - min(row.low, 0.0)) / 255
+        assert row.scale is not None and row.zero_point is not None and row.scale <= whole * 1.0001
+        if method == "minmax":
+            assert row.scale == pytest.approx(whole, rel=1e-4)
+            assert (-128 - row.zero_point) * row.scale == pytest.approx(min(row.low, 0.0), abs=row.scale)

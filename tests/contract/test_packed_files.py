@@ -25,6 +25,7 @@ from pocketforge.devices.web import WEB
 from pocketforge.errors import ModelError
 from pocketforge.facts.gather import gather
 from pocketforge.measure.browser import Page, run_pages
+from pocketforge.measure.consumed_boxes import rows_of_boxes
 from pocketforge.measure.consumers import Answers, try_mediapipe
 from pocketforge.measure.score_calibration import calibrated
 from pocketforge.measure.web_consumers import Ran, page_of
@@ -616,6 +617,109 @@ def test_mediapipes_segmenter_sees_the_files_own_masks(tmp_path: Path) -> None:
     assert other.state.startswith("wrong: values") and "category" in other.state
     with pytest.raises(ModelError, match=r"no cube, found output 'y' of \[1, 4, 4, 4\]"):
         check_masks((4, 4, 4), "y")
+
+
+OBJECTS = """
+import numpy as np
+
+def samples():
+    rng = np.random.default_rng(0)
+    found = []
+    for k in range(40):
+        x = rng.integers(0, 90, (24, 32, 3), dtype=np.uint8)
+        boxes, labels = [], []
+        # A red or a green one in the left half, and in every second picture a blue one in the right half.
+        for channel, label, side in ((2 * (k % 3 == 0), 0, 0), (1, 1, 16))[: 1 + k % 2]:
+            left, top = side + rng.integers(0, 8), rng.integers(0, 14)
+            width, height = rng.integers(3, 8), rng.integers(3, 10)
+            x[top : top + height, left : left + width, channel] = 250
+            boxes.append([left, top, left + width, top + height])
+            labels.append(2 if channel == 2 else label)
+        found.append((x, {"boxes": np.float32(boxes), "labels": np.int64(labels)}))
+    return found
+"""
+DETECTS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("left", 1 - torch.arange(32.0).reshape(1, 1, 1, 32) / 32)
+        self.register_buffer("right", torch.arange(1.0, 33.0).reshape(1, 1, 1, 32) / 32)
+        self.register_buffer("top", 1 - torch.arange(24.0).reshape(1, 1, 24, 1) / 24)
+        self.register_buffer("bottom", torch.arange(1.0, 25.0).reshape(1, 1, 24, 1) / 24)
+        self.register_buffer("class_1", torch.tensor([[0.0, 1.0]]))
+
+    def forward(self, x):
+        red, blue, green = torch.clamp((x - 0.6) * 5, 0, 1).split(1, 1)
+        seen = torch.cat([torch.maximum(red, green), blue], 1)
+        ends = [1 - torch.amax(seen * self.left, (2, 3)), 1 - torch.amax(seen * self.top, (2, 3)),
+                torch.amax(seen * self.right, (2, 3)), torch.amax(seen * self.bottom, (2, 3))]
+        there = torch.amax(seen, (2, 3))
+        scores = there * (0.5 + 0.5 * torch.amax(x, (2, 3))[:, :1])
+        classes = there * self.class_1 + torch.cat([2 * torch.amax(green, (2, 3)), torch.zeros_like(there[:, :1])], 1)
+        return torch.stack(ends, 2), scores, classes, there.sum(1)
+
+def build():
+    return Net()
+"""
+DETECTOR_RECIPE = """
+name = "objects"
+model = { definition = "model.py", outputs = ["boxes", "scores", "classes", "count"] }
+[[output]]
+name = "boxes"
+role = "boxes"
+post = { type = "none", format = "xyxy", normalized = true }
+[[output]]
+name = "scores"
+role = "scores"
+[[output]]
+name = "classes"
+role = "classes"
+[[output]]
+name = "count"
+role = "count"
+[data]
+source = "data.py:samples"
+labels = "labels.txt"
+eval_samples = 10
+calibration_samples = 8
+[data.preprocess]
+step = [{ type = "scale", by = 255 }, { type = "layout", to = "NCHW" }]
+[[target]]
+name = "objects"
+runtime = "tflite"
+consumers = ["mediapipe"]
+package = { preprocess = "inside" }
+verify = { tflite_runtime = "skip" }
+"""
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipes_detector_finds_the_files_own_boxes(tmp_path: Path) -> None:
+    build = Build(tmp_path, DETECTS, OBJECTS, DETECTOR_RECIPE)
+    lane = build.lane("objects")
+    verdict = files.read(build.made(lane.verify), Verdict)
+    assert verdict.passed, verdict.reasons
+    verified = files.read(build.made(lane.verify), Verified)
+    name = "MediaPipe ObjectDetector 1.2.3"
+    assert verified.runtimes[name] == "works" and verified.files["model"].accuracy["map_50"] > 0.9
+    outputs = [np.load(build.made(lane.verify) / "model" / f"outputs_{number}.npy") for number in range(4)]
+    count = int(outputs[3].sum())
+    named = {check.name.removeprefix(name).strip(): check.found for check in verified.checks if name in check.name}
+    assert set(named) == {"boxes", "values", "classes"} and named["classes"] == f"100.0% of {count} boxes"
+    assert 10 < count < 20 and float(named["values"]) < 1e-6
+    model, pixels = build.made(lane.export) / "model.tflite", build.made(lane.data) / "eval_0.npy"
+    parts = dict(zip(("location", "score", "category", "number of detections"), outputs, strict=True))
+    for part, moved, said in (
+        ("location", outputs[0] + 0.1, "wrong: boxes"),
+        ("score", outputs[1] / 2, "wrong: values"),
+        ("category", 1 - outputs[2], "wrong: classes"),
+        ("number of detections", 3 - outputs[3], "wrong: boxes"),
+    ):
+        other = Answers("boxes", rows_of_boxes({**parts, part: moved}), LABELS)
+        assert try_mediapipe(model, pixels, other).state.startswith(said), part
 
 
 needs_web = pytest.mark.skipif(WEB.words == "none", reason="apt-get install chromium; pocketforge device setup web")

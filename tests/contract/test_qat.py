@@ -312,6 +312,8 @@ def test_outputs_with_roles_are_trained_each_by_its_loss_and_all_are_compared():
         inputs = BATCHES[0]
         folded, unfolded = (roles.named(graph(*inputs)) for graph in (graphs[0], graphs[1]))
     assert sqnr_db > 25 and set(folded) == {"kind", "size"}
+    assert training.ranges and all(each.low <= each.high and each.scale for each in training.ranges)
+    assert training.ranges[0].tensor == "flatten (output of flatten)"
     for name, values in folded.items():
         torch.testing.assert_close(values, unfolded[name], atol=1e-3, rtol=1e-3)
 

@@ -153,8 +153,20 @@ def _leave_temporary(spec: Any, out: Path, emit: Any) -> None:
     note(spec, "temporary", tempfile.mkdtemp(prefix="left-"))
 
 
+_BURN = "import time\nwhile time.process_time() < {}: pass"
+
+
+def _burn(spec: ToldSpec, out: Path, emit: Callable[..., None], seconds: float, childs: float) -> None:
+    """Processor time of its own, and of a program that it starts."""
+    subprocess.run([sys.executable, "-S", "-c", _BURN.format(childs)], check=True)
+    before = time.process_time()
+    while time.process_time() - before < seconds:
+        pass
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "sleep": _sleep,
+    "burn": _burn,
     "wait_for": _wait_for,
     "touch": _touch,
     "exit": _exit,

@@ -33,7 +33,7 @@ from pocketforge.errors import PocketforgeError, RecipeError, StoreError, ToolMi
 from pocketforge.facts.checkout import Checkout
 from pocketforge.history import database, migrate
 from pocketforge.history.database import Database, open_database
-from pocketforge.history.entry import Entry, Wanted, date, kind_of_host, storable, values_of
+from pocketforge.history.entry import Entry, Wanted, date, storable, values_of
 from pocketforge.history.opening import open_history
 from pocketforge.history.places import Place, place_of
 from pocketforge.history.tables import HEAD, METADATA, VERSION_TABLE, builds
@@ -47,6 +47,7 @@ from pocketforge.records import (
     TargetFacts,
     TargetRecord,
 )
+from pocketforge.results.relative import kind_of_host
 
 UNIT = Path(__file__).parent
 KINDS = ("sqlite", "postgresql")

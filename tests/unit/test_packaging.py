@@ -14,9 +14,11 @@ from pocketforge.accuracy.classes import LogitsTally
 from pocketforge.data.preprocess import About, prepare
 from pocketforge.data.preprocess_words import describe
 from pocketforge.errors import ModelError, RecipeError
+from pocketforge.facts.calibration_rows import check_calibration_rows
+from pocketforge.facts.gather import gather
 from pocketforge.measure.score_calibration import calibrated
 from pocketforge.metrics import argmax_agreement
-from pocketforge.outcomes.about import AboutInput, AboutOutput
+from pocketforge.outcomes.about import AboutInput, AboutOutput, detection_outputs
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled
 from pocketforge.outcomes.for_file import make_preprocessing
 from pocketforge.outcomes.package import Packed, PackedInput
@@ -246,6 +248,16 @@ def test_class_numbers_are_judged_as_such() -> None:
     assert argmax_agreement(np.array([2, 0, 1, 1]), np.array([2, 0, 0, 1])) == 0.75
 
 
+DETECTOR = """[[output]]
+name = "boxes"
+role = "boxes"
+post = { type = "%s", format = "%s", normalized = %s }
+[[output]]
+name = "scores"
+role = "scores"
+"""
+CLASSES = '[[output]]\nname = "classes"\nrole = "classes"\n'
+COUNTED = CLASSES + '[[output]]\nname = "count"\nrole = "count"\n'
 MONO = "step = [{ type = 'resample', rate_hz = 8000 }, { type = 'mono' }, { type = 'layout', to = 'NT' }]"
 SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
 
@@ -259,10 +271,18 @@ SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
         ({"package": "{}"}, 'target[0].consumers: mediapipe takes one mean and std for all channels: package = '
          '{ preprocess = "inside" } has the file do the rest'),
         ({"package": '{ postprocess = "argmax", preprocess = "inside" }'}, "argmax gives their numbers: use softmax"),
-        ({"more": 'task = "regression"'}, "an output of role logits or embedding or segmentation, found regression"),
+        ({"more": 'task = "regression"'},
+         "an output of role logits or embedding or segmentation or boxes, found regression"),
         ({"consumer": "litert"}, "unknown value 'litert'"),
         ({"more": OUTPUT % "segmentation"}, "mediapipe reads masks channels last, and others wrongly without a word; "
          'the model\'s are first: package = { postprocess = "masks" }'),
+        ({"more": DETECTOR % ("none", "xyxy", "true") + CLASSES}, "takes four outputs with post none: of roles "
+         "boxes, scores, classes and count, after non-maximum suppression (of raw boxes and anchors it wants metadata "
+         "that is not written); found boxes (post none), scores (post none), classes (post none)"),
+        ({"more": DETECTOR % ("nms", "xyxy", "true") + COUNTED}, "takes four outputs with post none"),
+        ({"more": DETECTOR % ("none", "cxcywh", "true") + COUNTED}, "takes corners as shares of the image's width and "
+         'height: post = { type = "none", format = "xyxy", normalized = true }, found format cxcywh, normalized true'),
+        ({"more": DETECTOR % ("none", "xyxy", "false") + COUNTED}, "found format xyxy, normalized false"),
         ({**SOUND, "package": '{ preprocess = "inside" }'}, "mediapipe feeds sound in floats: leave preprocess"),
         ({**SOUND, "steps": MONO.replace("'mono' }", "'mono' }, { type = 'normalize', mean = [1], std = [2] }")},
          "mediapipe feeds sound of -1 to 1, and normalize comes after: do it in the model"),
@@ -404,3 +424,36 @@ def test_what_a_file_says_is_of_what_it_is_fed() -> None:
     packed = Packed((PackedInput("x", "uint8", (1, 4, 4, 3), "NHWC", ()),), "softmax", "y")
     about = about_file(spec, sampled, reference, packed)
     assert about.inputs == (AboutInput("x", 3, low=(0.0,), high=(255.0,), color="rgb"),) and about.outputs[0].shares
+
+
+def test_a_detector_s_four_outputs_are_told_by_their_roles() -> None:
+    roles = {"a": "scores", "b": "count", "c": "boxes", "d": "classes"}
+    shapes: dict[str, tuple[int | str, ...]] = {"a": (1, 9), "b": (1,), "c": (1, 9, 4), "d": (1, 9)}
+    named = {"a": "score", "b": "number of detections", "c": "location", "d": "category"}
+    assert detection_outputs(roles, shapes) == named
+    assert detection_outputs(roles, {**shapes, "b": (1, 1)}) == {}
+    assert detection_outputs(roles, {**shapes, "e": (1,)}) == {}
+    assert detection_outputs({**roles, "b": "state"}, shapes) == {}
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        ("[[1, 2, 3]]", ""),
+        ("[[1, 2, 3], [], [4, 5, 6]]", ""),
+        ("[[1, 2, 3], [4, 5, 6]]", "target[0].package.calibration.curve: wanted a row a class (3, by data.labels), or "
+         "one for all, found 2 rows"),
+    ],
+)  # fmt: skip
+def test_a_calibration_s_rows_are_counted_before_anything_runs(tmp_path: Path, curve: str, said: str) -> None:
+    (tmp_path / "m.py").write_text("def build(): ...\n")
+    (tmp_path / "labels.txt").write_text("one\ntwo\nthree\n")
+    content = text(CALIBRATED % curve, runtime="tflite").replace("[data]", '[data]\nlabels = "labels.txt"')
+    recipe = parse_recipe(content, "r.toml", str(tmp_path))
+    if said:
+        (tmp_path / "d").mkdir()
+        with pytest.raises(RecipeError) as caught:
+            gather(recipe)
+        assert list(caught.value.faults) == [said]
+    else:
+        check_calibration_rows(recipe)

@@ -76,7 +76,19 @@ CLASSES = {
         "waiver",
         "blocks",
     },
-    "StepRecord": {"stage", "lane", "key", "status", "wall_s", "message", "log", "peak_rss_bytes"},
+    "StepRecord": {
+        "stage",
+        "lane",
+        "key",
+        "status",
+        "wall_s",
+        "message",
+        "log",
+        "peak_rss_bytes",
+        "cpu_s",
+        "began_s",
+        "ended_s",
+    },
 }
 ERRORS = {
     *("PocketforgeError", "RecipeError", "ModelError", "ChangedInput", "ReleaseError", "StoreError", "DamagedEntry"),

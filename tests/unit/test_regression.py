@@ -32,6 +32,7 @@ from pocketforge.records import (
 )
 from pocketforge.results.baselines import baseline_file, baselines_of, write_baseline
 from pocketforge.results.gate import judge
+from pocketforge.results.waivers import held_on
 from pocketforge.stats import runs_ratio_interval, runs_to_decide
 
 SHA = "a" * 64
@@ -153,6 +154,28 @@ def test_runs_decide_what_one_sitting_cannot() -> None:
 def test_what_is_of_another_place_says_nothing(before: Measurement, after: Measurement, said: str) -> None:
     result = against(relative("latency_ms", 0.5), [before], after)
     assert result.verdict == "INCONCLUSIVE" and said in result.reason
+
+
+def test_hosts_of_one_kind_are_held_against_each_other_whatever_they_are_called() -> None:
+    before, after = (sitting(1.0, f"{name} x86_64 AMD EPYC x2") for name in ("ci-7", "ci-9"))
+    assert against(relative("latency_ms", 0.5), [before], after).verdict == "PASS"
+    other = against(relative("latency_ms", 0.5), [before], sitting(1.0, "ci-9 x86_64 AMD EPYC x4"))
+    assert other.verdict == "INCONCLUSIVE" and "x86_64 AMD EPYC x2 before, x86_64 AMD EPYC x4 now" in other.reason
+
+
+@pytest.mark.parametrize(
+    ("words", "day", "holds"),
+    [
+        ("until 2026-06-01 by ana: known", datetime.date(2026, 6, 1), True),
+        ("until 2026-06-01 by ana: known", datetime.date(2026, 6, 2), False),
+        ("until 2026-99-01 by ana: known", datetime.date(2026, 6, 1), False),
+        ("for ever", datetime.date(2026, 6, 1), False),
+    ],
+)
+def test_a_report_s_waiver_holds_until_its_last_day(words: str, day: datetime.date, holds: bool) -> None:
+    result = GateResult(Budget("size_bytes", 1), "a", "", None, 2.0, "FAIL", f"1 over; waived {words}", waiver=words)
+    later = held_on(result, day)
+    assert (later == result and not later.blocks) if holds else (later.blocks and "has expired since" in later.reason)
 
 
 def test_scores_on_other_samples_and_runs_of_other_files_say_nothing() -> None:

@@ -11,12 +11,14 @@ from html.parser import HTMLParser
 
 import pytest
 from release_build import SOURCES
-from report_pages import EVIL, REPORTS, RIGHT_TO_LEFT, hostile, report_of
+from report_pages import EVIL, REPORTS, RIGHT_TO_LEFT, as_written, hostile, report_of, with_ranges, with_times
 
 from pocketforge.outcomes.bench import HowHere, ProcessTimes
+from pocketforge.outcomes.quantize import CalibratedRange
 from pocketforge.recipe import Budget
 from pocketforge.records import (
     Artifact,
+    Calibration,
     GateResult,
     HowCompared,
     Measurement,
@@ -207,6 +209,55 @@ def test_its_headings_and_tables_can_be_heard(real: tuple[Report, str]) -> None:
     assert ("html", {"lang": "en"}) in elements
 
 
+def test_a_build_s_steps_are_drawn_when_they_ran() -> None:
+    report = Report.from_json(with_times(as_written("quantized")))
+    page = write(report)
+    found = Reader(page)
+    ran = [step for step in report.steps if step.began_s is not None]
+    drawn = page[page.index('class="plot-of timeline"') :].partition("</svg>")[0]
+    bars = [(float(x), float(wide)) for x, wide in re.findall(r'<rect [^>]*x="([\d.]+)"[^>]*width="([\d.]+)"', drawn)]
+    assert len(bars) == len(ran) == 25 and bars == sorted(bars) and max(map(sum, bars)) <= 262.1
+    # To scale: a step of 444 s beside one of 228.
+    lengths = {step.stage + step.lane: wide for step, (_, wide) in zip(ran, bars, strict=True)}
+    assert abs(lengths["verify_devicebook"] / lengths["prunetrunk"] - 444.061 / 228.488) < 0.01
+    assert "verify_device of book: run, " in drawn and "577.3" in drawn and "394" in drawn  # CPU s, MB
+    for said in (
+        "The build took 1,638.7 s; 25 steps ran in it and took 2,020.3 CPU s (of 1 that is not known).",
+        "1 step was reused, which took 24.7 CPU s when it ran.",
+        "The most memory that one held is 569 MB (gains of trunk): its own process, with",
+    ):
+        assert said in found.text, said
+    assert [head for head in ("began s", "CPU s", "peak bytes") if head not in found.text] == []
+    old = write(report_of("quantized"))
+    assert 'class="plot-of timeline"' not in old and "When steps began is not drawn" in old
+
+
+def test_ranges_of_calibration_are_drawn_and_listed() -> None:
+    report = Report.from_json(with_ranges(as_written("quantized")))
+    page = write(report)
+    found = Reader(page)
+    drawn = page[page.index('class="plot-of ranges"') :].partition("</svg>")[0]
+    bars = [(float(x), float(wide)) for x, wide in re.findall(r'<rect [^>]*x="([\d.]+)"[^>]*width="([\d.]+)"', drawn)]
+    # The widest 30 of 40, to scale between -3.9 and 1522.
+    assert len(bars) == 30 and bars[-1] == (92.0, 170.0) and abs(bars[0][1] - 170 * 102 / 1525.9) < 0.06
+    for said in (
+        "mixed: 40 tensors, and 7 more that the report leaves out", "10 narrower ones are left out.", "0.00392", "-128",
+        "int8: the ranges of mixed, whose quantized graph it has.", "features.39.0 (output of conv2d)",
+    ):  # fmt: skip
+        assert said in found.text, said
+    wide = dataclasses.replace(report_ranges(report)[3], high=1e6)
+    facts = dataclasses.replace(report.targets[0].facts, calibration=Calibration((*report_ranges(report)[:9], wide)))
+    apart = dataclasses.replace(report, targets=(dataclasses.replace(report.targets[0], facts=facts),))
+    assert "The axis is logarithmic on both sides of 0." in Reader(write(apart)).text
+    assert "Ranges of calibration: no target has" in write(report_of("quantized"))
+
+
+def report_ranges(report: Report) -> tuple[CalibratedRange, ...]:
+    calibration = report.targets[0].facts.calibration
+    assert calibration is not None
+    return calibration.ranges
+
+
 def test_foreign_text_is_text() -> None:
     page = write(hostile())
     found = Reader(page)
@@ -257,7 +308,7 @@ def test_what_is_not_there_is_said() -> None:
         "Quality against cost: it takes two targets",
         "Latencies and instructions: nothing was timed or counted.",
         "SQNR of each layer: the schemes mixed and codebook measure it",
-        "Ranges of calibration, when each step began, and its CPU time: no report has them.",
+        "Ranges of calibration: no target has a static scheme, or an earlier version wrote the report.",
     ):
         assert said in text, said
 

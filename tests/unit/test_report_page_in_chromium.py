@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from history_builds import trend_values
-from report_pages import EVIL, RIGHT_TO_LEFT, hostile, hostile_comparison, report_of
+from report_pages import EVIL, RIGHT_TO_LEFT, as_written, hostile, hostile_comparison, with_ranges, with_times
 
 from pocketforge.history.trend import lines_of
+from pocketforge.records import Report
 from pocketforge.report.page import trend, write
 from pocketforge.streams import printable
 
@@ -40,7 +41,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip(f"needs Chromium, Node.js and packages of npm: {HOW}")
     folder = tmp_path_factory.mktemp("pages")
     lines = lines_of(trend_values())
-    pages = {"real": write(report_of("quantized")), "hostile": write(hostile()), "trend": trend.write(lines)}
+    pages = {
+        "real": write(Report.from_json(with_ranges(with_times(as_written("quantized"))))),
+        "hostile": write(hostile()),
+        "trend": trend.write(lines),
+    }
     pages |= {"compared": hostile_comparison(), "faulty": FAULTY}
     for name, page in pages.items():
         (folder / f"{name}.html").write_text(page, encoding="utf-8")

@@ -169,6 +169,21 @@ def test_a_reused_record_keeps_the_time_of_the_run_that_made_it(forge: Forge) ->
     assert 0.2 <= second.records[key].wall_s == first.records[key].wall_s
 
 
+def test_a_record_says_when_a_step_ran_and_what_it_took(forge: Forge) -> None:
+    steps = forge.step("a", ["burn", 0.05, 0.1]), forge.step("b", ["sleep", 0.2], needs=["a"])
+    first = forge.run(*steps, began=time.monotonic() - 100)
+    a, b = (first.records[forge.fake.key_of(name)] for name in "ab")
+    assert a.cpu_s is not None and b.cpu_s is not None and a.cpu_s >= 0.15
+    assert a.began_s is not None and a.ended_s is not None and b.began_s is not None and b.ended_s is not None
+    assert 100 <= a.began_s < a.ended_s <= b.began_s and b.ended_s - b.began_s >= 0.2
+    # Reused: it took that once, and not in this build.
+    again = forge.run(*steps, forge.step("c", ["exit", 3]))
+    kept = again.records[a.key]
+    assert (kept.cpu_s, kept.peak_rss_bytes, kept.began_s, kept.ended_s) == (a.cpu_s, a.peak_rss_bytes, None, None)
+    failed = again.records[forge.fake.key_of("c")]
+    assert failed.status == "failed" and failed.cpu_s is None and failed.began_s is not None
+
+
 def test_refresh_runs_stored_steps_again_and_replaces_their_results(forge: Forge) -> None:
     step = forge.step("a")
     before = forge.run(step).entries[step.key].files / "result.txt"

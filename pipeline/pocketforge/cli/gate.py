@@ -32,8 +32,9 @@ def command(
 ) -> None:
     """Say if a report keeps its budgets, or those of another recipe.
 
-    Exits 0 if every budget is kept, 1 if not, 3 if the build had failed. REPORT is a report.json or the folder it is
-    in. Nothing is measured and release/ is left as it is.
+    Without --recipe the verdicts are those of the build, and a waiver counts until its last day. Exits 0 if every
+    budget is kept, 1 if not, 3 if the build had failed. REPORT is a report.json or the folder it is in. Nothing is
+    measured and release/ is left as it is.
     """
     import dataclasses
 
@@ -58,6 +59,10 @@ def command(
         for each in tighten(recipe, load_recipe(recipe), gated.budgets):
             words = f"budget[{each.budget}] {each.metric}: limit {each.before:,.10g} is {each.after:,.10g} now"
             echo(words, err=True)
+    if recipe is None:
+        echo(
+            "these are the verdicts of the build that wrote it: --recipe RECIPE judges by a recipe's budgets", err=True
+        )
     if not gated.finished:
         echo_error("the build behind this report did not finish: its stages failed")
     elif gated.wrong:

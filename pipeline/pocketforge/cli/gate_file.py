@@ -10,6 +10,7 @@ from pocketforge.cli.built import show_built
 from pocketforge.cli.options import (
     cache_option,
     default_out,
+    history_option,
     json_option,
     out_option,
     progress_option,
@@ -43,6 +44,7 @@ from pocketforge.report.progress import progress
 @cache_option
 @click.option("--refresh", is_flag=True, help="Run every step again, also those that are stored.")
 @click.option("--keep-failed", is_flag=True, help="If the gate fails, put the file into failed/ to look at.")
+@history_option
 @progress_option
 @verbose_option
 @json_option
@@ -64,6 +66,7 @@ def command(
     cache: Path,
     refresh: bool,
     keep_failed: bool,
+    history: str | None,
     progress_mode: str,
     verbose: bool,
     as_json: bool,
@@ -76,6 +79,7 @@ def command(
     from pocketforge.api.report import of_build
     from pocketforge.commands.build import build
     from pocketforge.commands.gate_file import FileRequest, recipe_for
+    from pocketforge.history.places import asked
 
     recipe = recipe_for(
         FileRequest(
@@ -89,6 +93,7 @@ def command(
             out=default_out(out, recipe.name),
             refresh=refresh,
             keep_failed=keep_failed,
+            history=asked(history),
             emit=emit,
         )
     show_built(ctx, of_build(built), verbose=verbose, as_json=as_json)

@@ -117,7 +117,7 @@ def build(
             plan = make_plan(recipe, facts)
         inputs = inputs_of(recipe, facts)
         checkout = _checkout(recipe, inputs) if history is not None else Checkout()
-        outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
+        outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, began=started, emit=emit)
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
             with _os_errors(store, out):

@@ -11,6 +11,7 @@ from pocketforge.recipe import Recipe
 from pocketforge.records import GateResult, Report
 from pocketforge.results.baselines import baselines_of
 from pocketforge.results.gate import judge
+from pocketforge.results.waivers import held_on, today
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,12 @@ class Gated:
 
 
 def gate(report: Report, recipe: Recipe | None = None, further: Sequence[Report] = ()) -> Gated:
-    """The report's own verdicts, or those by a recipe's budgets.
+    """The report's own verdicts, with the waivers that still hold today, or those by a recipe's budgets.
 
     further: reports of other runs of the same files, which a recipe's budgets with a baseline also count. Raises
     RecipeError for a baseline that cannot be read.
     """
-    results = report.gates
+    results = tuple(held_on(each, today()) for each in report.gates)
     if recipe is not None:
         runs = [each.measurements for each in further]
         results = judge(recipe, report.measurements, baselines=baselines_of(recipe), further=runs)

@@ -22,6 +22,7 @@ from pocketforge.outcomes import files
 from pocketforge.recipe import suggest
 from pocketforge.records import Report
 from pocketforge.report.files import load_report, report_file, report_of
+from pocketforge.results.relative import kind_of_host
 
 if TYPE_CHECKING:
     from pocketforge.history.keeper import History
@@ -183,7 +184,7 @@ def baseline_from(place: Place, said: str, recipe: str, folder: Path) -> tuple[l
 
     What is no baseline is passed over: builds with changed files, that did not end, with a wrong file or a budget that
     was not kept, and of commits that the repository of the recipe's folder has not; and of the rest those of other
-    files or another host than the last one.
+    files or another kind of host than the last one.
     Raises RecipeError where nothing is left.
     """
     history = open_history(place)
@@ -233,8 +234,9 @@ def _last_first(found: Sequence[Build], folder: Path) -> tuple[list[Build], list
 
 
 def _runs_like(history: History, last: Build, report: Report, found: Iterable[Build]) -> Iterator[Report]:
-    """Those of its commit, host and files, the last one last."""
-    same = [each for each in found if (each.commit, each.host, each.dirty) == (last.commit, last.host, False)]
+    """Those of its commit, kind of host and files, the last one last."""
+    of_last = (last.commit, kind_of_host(last.host), False)
+    same = [each for each in found if (each.commit, kind_of_host(each.host), each.dirty) == of_last]
     for each in reversed(same):
         other = report if each.id == last.id else history.report(each.id)
         if _may_be_baseline(other) and _files_of(other) == _files_of(report):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
+from pocketforge.facts.calibration_rows import check_calibration_rows
 from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
 from pocketforge.facts.versions import recipe_versions, version_of
@@ -52,6 +53,7 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
 
     check_threads(recipe)
     _check_named(recipe)
+    check_calibration_rows(recipe)
     notes: list[str] = []
     machine = Facts(
         {},

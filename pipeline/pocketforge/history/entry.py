@@ -12,7 +12,7 @@ from pocketforge.facts.checkout import Checkout
 from pocketforge.outcomes import files
 from pocketforge.recipe import METRICS
 from pocketforge.records import HowCarried, HowCompared, HowEstimated, Measurement, Report
-from pocketforge.results.relative import conditions_of, doubt_of, interval_of, is_timed
+from pocketforge.results.relative import conditions_of, doubt_of, interval_of, is_timed, kind_of_host
 from pocketforge.stats import Interval
 from pocketforge.version import version
 
@@ -135,12 +135,6 @@ def host_of(report: Report) -> str:
     return report.environment.get("host", "")
 
 
-def kind_of_host(host: str) -> str:
-    """A host without its own name, which stands first: a container has another at each build."""
-    name, _, kind = host.partition(" ")
-    return kind or name
-
-
 def values_of(report: Report) -> list[Value]:
     """Every measurement of a report that is a finite number, in its order."""
     return [_value(each, report) for each in report.measurements if math.isfinite(each.value)]
@@ -177,7 +171,7 @@ def _value(measured: Measurement, report: Report) -> Value:
 
 def _conditions(measured: Measurement, report: Report) -> str:
     found = conditions_of(measured)
-    host = found.pop("the processor", "") or host_of(report)
+    host = found.pop("the processor", "") or kind_of_host(host_of(report))
     words = [f"{what.removeprefix('the ')} {value}" for what, value in found.items()]
     how = measured.how
     if isinstance(how, HowCarried):
@@ -188,7 +182,7 @@ def _conditions(measured: Measurement, report: Report) -> str:
         words.insert(0, phone.phone.model or phone.phone.serial)
     # What runs on the host hangs on its processor: times, and the last bits of outputs. A file's size does not.
     if measured.via == "host" and (measured.device or isinstance(how, HowCompared)):
-        words.insert(0, kind_of_host(host))
+        words.insert(0, host)
     return ", ".join(words)
 
 

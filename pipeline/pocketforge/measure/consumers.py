@@ -18,6 +18,7 @@ import numpy as np
 
 from pocketforge.devices.environments import MEDIAPIPE
 from pocketforge.errors import ToolMissing, last_words
+from pocketforge.measure.consumed_boxes import box_checks
 from pocketforge.measure.file_checks import check
 from pocketforge.metrics import Array
 from pocketforge.outcomes.verify import FileCheck, Measured
@@ -42,7 +43,8 @@ class Answers:
 
     Attributes:
         role: Of its output.
-        values: One row a sample: scores of classes, or embeddings; of masks [n, height, width, classes].
+        values: One row a sample: scores of classes, or embeddings; of masks [n, height, width, classes]; of boxes
+            [n, boxes, 6]: left, top, right, bottom as shares, class, score, and NaN behind those that there are.
         labels: Names of the classes; empty where nobody gives them.
         rate_hz: Of the sound that it is fed; 0 of pictures.
     """
@@ -86,13 +88,18 @@ def try_mediapipe(model: Path, samples: Path, answers: Answers) -> Consumed:
     task = TASKS["sound" if answers.rate_hz else "image"][answers.role]
     name = f"MediaPipe {task} {MEDIAPIPE.version}"
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
-        order = {"task": task, "model": model, "samples": samples, "rate_hz": answers.rate_hz}
+        order: dict[str, object] = {"task": task, "model": model, "samples": samples, "rate_hz": answers.rate_hz}
+        if answers.role == "boxes":
+            order |= {"rows": answers.values.shape[1], "labels": answers.labels}
         fault = _run(python, order, Path(scratch))
         if fault:
             return Consumed(name, f"does not work: {fault}", (check(name, "opens and runs it", fault, False),))
         found = np.load(Path(scratch, "outputs.npy"))
         labels = tuple(json.loads(Path(scratch, "answer.json").read_text(encoding="utf-8"))["labels"])
-    checks = tuple(_checks(name, answers, found, labels))
+    if answers.role == "boxes":
+        checks = tuple(box_checks(name, answers.values, found, answers.labels, np.load(samples, mmap_mode="r").shape))
+    else:
+        checks = tuple(_checks(name, answers, found, labels))
     wrong = ", ".join(f"{each.name.removeprefix(name).strip()} {each.found}" for each in checks if not each.passed)
     return Consumed(name, f"wrong: {wrong}" if wrong else "works", checks)
 

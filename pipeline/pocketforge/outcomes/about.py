@@ -12,6 +12,28 @@ from pocketforge.outcomes.tensors import TensorSpec
 from pocketforge.recipe.score_calibration import ScoreCalibration
 
 _HIGHEST_BYTE = 255.0
+DetectionOutput = Literal["", "location", "category", "score", "number of detections"]
+
+
+_DETECTION: Mapping[str, DetectionOutput] = {
+    "boxes": "location",
+    "classes": "category",
+    "scores": "score",
+    "count": "number of detections",
+}
+
+
+def detection_outputs(
+    roles: Mapping[str, str], shapes: Mapping[str, tuple[int | str, ...]]
+) -> dict[str, DetectionOutput]:
+    """Name → what a detector's four outputs are. Empty where these are not its only ones, or its count is no [1].
+
+    roles: of outputs by their names. shapes: of all, with the batch.
+    """
+    parts = {name: _DETECTION[roles[name]] for name in shapes if roles.get(name) in _DETECTION}
+    counts = [shapes[name] for name, part in parts.items() if part == "number of detections"]
+    whole = len(shapes) == len(parts) == len(set(parts.values())) == len(_DETECTION)
+    return parts if whole and counts == [(1,)] else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +72,7 @@ class AboutOutput:
         labels: Names of its classes, in their order; empty of others.
         labelled: Whether these are of the places along an axis, or of the values themselves; empty where of neither,
             as of a detector's boxes.
+        detection: Which of the four outputs of a detector it is, in MediaPipe's words; empty of others.
         shares: Whether its values are of 0 to 1.
         calibration: What readers of TFLite Metadata make of its scores, with a curve for each class; None for nothing.
     """
@@ -60,6 +83,7 @@ class AboutOutput:
     shares: bool = False
     labelled: Literal["", "axis", "values"] = ""
     calibration: ScoreCalibration | None = None
+    detection: DetectionOutput = ""
 
 
 @dataclass(frozen=True, slots=True)

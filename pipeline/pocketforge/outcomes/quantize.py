@@ -219,6 +219,27 @@ class Concat:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedRange:
+    """What calibration saw of one tensor, and its levels: value = (level - zero_point) · scale.
+
+    Attributes:
+        tensor: What it is: an input, or whose output.
+        low: The smallest value that was seen; of a training with fake quantization a moving average of batches.
+        high: The largest, likewise.
+        scale: The distance between two levels; None where the tensor has none of its own.
+        zero_point: The level of 0; None likewise.
+    """
+
+    OMIT_UNSET: ClassVar[bool] = True
+
+    tensor: str
+    low: float
+    high: float
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Quantized:
     """What quantization made of the model.
 
@@ -236,6 +257,7 @@ class Quantized:
         told_float: Operations between layers that were kept float, by an override, for a concat, as sums for norms or
             for a logarithm, root or division.
         advice: What to try where a file misses its limits; empty where nothing is known of such a model.
+        ranges: Of each activation that calibration observed, in the graph's order; of static schemes alone.
     """
 
     FILE: ClassVar[str] = "quantize.json"
@@ -252,6 +274,7 @@ class Quantized:
     concats: tuple[Concat, ...] = ()
     told_float: tuple[str, ...] = ()
     advice: str = ""
+    ranges: tuple[CalibratedRange, ...] = ()
 
     def in_runtime(self, dynamic_layers: Collection[str]) -> Quantized:
         """What a runtime with kernels for these dynamic layers makes of it: others stay float."""

@@ -15,6 +15,7 @@ from pocketforge.model.evaluate import evaluate
 from pocketforge.outcomes import files
 from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.quantize import (
+    CalibratedRange,
     CodebookChoice,
     Concat,
     OutputLevels,
@@ -48,6 +49,7 @@ class QuantizeNotes:
         concats: Those whose parts are of unlike range.
         told_float: Operations that were kept float by their own names.
         advice: What to try where a file misses its limits; may be empty.
+        ranges: Which calibration observed.
     """
 
     mixed: MixedChoice | None = None
@@ -58,6 +60,7 @@ class QuantizeNotes:
     concats: tuple[Concat, ...] = ()
     told_float: tuple[str, ...] = ()
     advice: str = ""
+    ranges: tuple[CalibratedRange, ...] = ()
 
 
 def write_converted(
@@ -135,6 +138,7 @@ def _quantized(
         concats=notes.concats,
         told_float=notes.told_float,
         advice=notes.advice,
+        ranges=notes.ranges,
     )
 
 

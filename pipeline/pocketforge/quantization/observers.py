@@ -65,17 +65,22 @@ def weight_levels(backend: Backend, weight_bits: int = 8) -> tuple[int, int]:
 def name_observers(prepared: torch.fx.GraphModule) -> None:
     """Tell each observer what it looks at, for its error messages: the graph knows, an observer does not."""
     for node in prepared.graph.nodes:
-        called = getattr(prepared, str(node.target), None) if node.op == "call_module" else None
-        observer = getattr(called, "activation_post_process", called)  # a fake quantizer holds one
-        if not isinstance(observer, _Checked) or observer.where or not isinstance(node.args[0], torch.fx.Node):
-            continue
-        seen = node.args[0]
-        if seen.op == "placeholder":
-            observer.where = f"input {seen.name}"
-        elif seen.op == "get_attr":
-            observer.where = str(seen.target)
-        else:
-            observer.where = f"{owner(seen)} (output of {op_name(seen)})"
+        observer = observer_of(prepared, node)
+        if isinstance(observer, _Checked) and not observer.where and isinstance(node.args[0], torch.fx.Node):
+            observer.where = words_of(node.args[0])
+
+
+def observer_of(prepared: torch.fx.GraphModule, node: torch.fx.Node) -> object:
+    """What observes at this node; None for a node that is none."""
+    called = getattr(prepared, str(node.target), None) if node.op == "call_module" else None
+    return getattr(called, "activation_post_process", called)  # a fake quantizer holds one
+
+
+def words_of(seen: torch.fx.Node) -> str:
+    """A tensor that is observed, for readers."""
+    if seen.op == "placeholder":
+        return f"input {seen.name}"
+    return str(seen.target) if seen.op == "get_attr" else f"{owner(seen)} (output of {op_name(seen)})"
 
 
 class _Checked:
@@ -112,7 +117,7 @@ class _Checked:
             raise ModelError(f"the observed range is too wide for a float32 scale{self._place()}")
 
 
-class _Activation(_Checked):
+class ActivationObserver(_Checked):
     """levels: the observed range lies over these; by default over quant_min to quant_max, where values are clamped."""
 
     min_val: torch.Tensor
@@ -135,6 +140,10 @@ class _Activation(_Checked):
             self.quant_min, self.quant_max = quant_min, quant_max
         self.levels = levels or (self.quant_min, self.quant_max)
 
+    def seen(self) -> tuple[float, float]:
+        """The lowest and the highest value that was observed; of moving averages, these. Infinite when nothing was."""
+        return self.min_val.item(), self.max_val.item()
+
     def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The lowest and the highest value that the levels are laid over (0-d float32)."""
         return self.min_val, self.max_val
@@ -152,11 +161,11 @@ class _Activation(_Checked):
         return scale, zero_point
 
 
-class MinMaxActivation(_Activation, MinMaxObserver):
+class MinMaxActivation(ActivationObserver, MinMaxObserver):
     """The whole range that was seen."""
 
 
-class HistogramActivation(_Activation, HistogramObserver):
+class HistogramActivation(ActivationObserver, HistogramObserver):
     """torch's search: cuts the tail with fewer values, 1e-5 of them a step, until the L2 error rises."""
 
     def clipped(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,6 +207,11 @@ class _WithoutZeros(HistogramActivation):
         if bool(zeros.any()):
             self.seen_zeros.fill_(True)
         super().record(x[~zeros])
+
+    def seen(self) -> tuple[float, float]:
+        """With the zeros."""
+        low, high = super().seen()
+        return (min(low, 0.0), max(high, 0.0)) if bool(self.seen_zeros) else (low, high)
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """As of the other methods; all zero is a range of nothing, which is not nothing observed."""

@@ -17,7 +17,7 @@ import pocketforge.quantization.patterns  # noqa: F401  torchao traces its patte
 from pocketforge.errors import ModelError
 from pocketforge.metrics import Arrays
 from pocketforge.model.evaluate import one_sample
-from pocketforge.outcomes.quantize import OutputLevels, QuantizedLayer
+from pocketforge.outcomes.quantize import CalibratedRange, OutputLevels, QuantizedLayer
 from pocketforge.outcomes.reference import StepSequence
 from pocketforge.quantization.attention import sums_for_norms
 from pocketforge.quantization.clamps import ClampingQuantizer
@@ -35,6 +35,7 @@ from pocketforge.quantization.recurrent import (
     round_weights,
     weights_of,
 )
+from pocketforge.quantization.seen_ranges import ranges_of, seen_by
 from pocketforge.quantization.small_values import made_for_steep_ones, made_of_constants
 from pocketforge.quantization.weighted import (
     LOOKED_UP,
@@ -51,6 +52,7 @@ from pocketforge.recipe.quantize import Quantize
 from pocketforge.rewrites.passes import QUANTIZER, check_same, rewrite
 
 Graphs = tuple[torch.fx.GraphModule, torch.fx.GraphModule]
+Calibrated = tuple[Graphs, tuple[CalibratedRange, ...]]
 DYNAMIC_OPS = ("linear", "addmm", "lstm")
 NO_LAYER = ""  # in schemes: what is of no layer (an addition, a pooling)
 
@@ -170,6 +172,22 @@ def quantize_graph(
     Returns (folded, unfolded): int8 weights stored, for ExecuTorch and ONNX; float weights behind their quantize
     ops, for TFLite's converter. Both compute the same. Raises ModelError as `layer_schemes` and the observers do.
     """
+    return calibrated_graphs(
+        program, samples, quantize, schemes=schemes, progress=progress, sequence=sequence, at_sizes=at_sizes
+    )[0]
+
+
+def calibrated_graphs(
+    program: torch.export.ExportedProgram,
+    samples: Arrays,
+    quantize: Quantize,
+    *,
+    schemes: Mapping[str, str] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+    sequence: StepSequence | None = None,
+    at_sizes: Sequence[Arrays] = (),
+) -> Calibrated:
+    """As `quantize_graph`, and the ranges that calibration saw."""
     rewritten = rewritten_for_quantizer(program)
     # What comes out is compared with PyTorch as int8 is, by whose measure a wrong graph can pass.
     check_same(program.module(), rewritten, tuple(program.example_inputs[0]))
@@ -189,10 +207,11 @@ def quantize_graph(
     # Converting a copy of a dynamic graph fails, as its annotations point to the nodes of the original.
     dynamic = "dynamic_int8" in schemes.values()
     again = calibrated(rewritten_for_quantizer(program)) if dynamic else copy.deepcopy(prepared)
+    seen = seen_by(prepared)
     graphs = convert(prepared, fold=True), convert(again, fold=False)
     for graph in graphs:
         round_weights(graph, schemes, quantize)
-    return graphs
+    return graphs, ranges_of(seen, graphs[0])
 
 
 def convert(prepared: torch.fx.GraphModule, *, fold: bool) -> torch.fx.GraphModule:

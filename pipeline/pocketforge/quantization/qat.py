@@ -25,6 +25,7 @@ from pocketforge.quantization import graph_modes, pt2e
 from pocketforge.quantization.fake_quantize import fake_quantizers
 from pocketforge.quantization.qat_fold import fold_trained, fold_where_not_trained
 from pocketforge.quantization.qat_guard import Guard
+from pocketforge.quantization.seen_ranges import ranges_of, seen_by
 from pocketforge.quantization.weighted import op_name
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.training.constraint import WeightConstraint
@@ -128,8 +129,8 @@ class TrainingGraph:
 
     def convert(self) -> tuple[pt2e.Graphs, float]:
         """((folded, unfolded), SQNR in dB of converted to trained graph on the calibration inputs).
-        The training graph is used up. Raises StageFailed when conversion changed what was
-        trained, or a value is not finite.
+        The training graph is used up; `ranges` has what its activations were. Raises StageFailed when conversion
+        changed what was trained, or a value is not finite.
         """
         self.eval()
         for each in fake_quantizers(self.graph):
@@ -139,7 +140,7 @@ class TrainingGraph:
             trained = [_outputs(self.graph(*inputs)) for inputs in self._batches]
         del self.graph.train, self.graph.eval
         fold_trained(self.graph)
-        again = copy.deepcopy(self.graph)
+        seen, again = seen_by(self.graph), copy.deepcopy(self.graph)
         graphs = pt2e.convert(self.graph, fold=True), pt2e.convert(again, fold=False)
         worst = math.inf
         for converted in graphs:
@@ -151,6 +152,7 @@ class TrainingGraph:
                 f"the converted graph is not what was trained: SQNR {worst:.1f} dB, wanted {CONVERTED_DB:.0f} or more",
                 "a fault of the conversion, not of your model: please report it; static_int8 does not train",
             )
+        self.ranges = ranges_of(seen, graphs[0])
         return graphs, worst
 
     def _compare(self, module: nn.Module) -> None:

@@ -17,21 +17,26 @@ from pocketforge.recipe.target import Target
 
 # Kind of the file's input → role of an output → the MediaPipe task that such a file is for.
 TASKS = {
-    "image": {"logits": "ImageClassifier", "embedding": "ImageEmbedder", "segmentation": "ImageSegmenter"},
+    "image": {
+        "logits": "ImageClassifier",
+        "embedding": "ImageEmbedder",
+        "segmentation": "ImageSegmenter",
+        "boxes": "ObjectDetector",
+    },
     "sound": {"logits": "AudioClassifier"},
 }
 # Why there is none for an output of a role.
 _NO_TASK = {
-    "boxes": "ObjectDetector takes four outputs after non-maximum suppression, or boxes as centre (y, x) and size with "
-    "anchors in metadata of its own, which is not written: run the file with LiteRT (pocketforge package)",
     "tokens": "text tasks take a tokenizer in the file's metadata, which is not written: run the file with LiteRT "
     "(pocketforge package)",
 }
 
 
 def consumed_output(judged: Iterable[Output], kind: str) -> Output | None:
-    """The output that a MediaPipe task reads: the first of a role that one is for. kind: of the input, as in TASKS."""
-    return next((each for each in judged if each.role in TASKS[kind]), None)
+    """The output that a MediaPipe task reads: the first of a role that one is for, boxes last, as ObjectDetector takes
+    no output beside its own. kind: of the input, as in TASKS."""
+    found = [each for each in judged if each.role in TASKS[kind]]
+    return min(found, key=lambda each: each.role == "boxes", default=None)
 
 
 def as_mediapipe_resizes(preprocess: Preprocessing, *, images: bool) -> Preprocessing:
@@ -88,6 +93,8 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
             "mediapipe reads masks channels last, and others wrongly without a word; the model's are first: package = "
             '{ postprocess = "masks" }'
         )
+    elif read.role == "boxes":
+        yield from _of_boxes(read, judged)
     if kind == "sound":
         yield from _of_sound(target, parts)
         return
@@ -100,6 +107,24 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
     if not target.package.inside and (several or reverses):
         what = "one mean and std for all channels" if several else "images in RGB"
         yield Fault(f'mediapipe takes {what}: package = {{ preprocess = "inside" }} has the file do the rest')
+
+
+def _of_boxes(boxes: Output, judged: Sequence[Output]) -> Iterator[Fault]:
+    """ObjectDetector takes these four outputs after non-maximum suppression, and no other."""
+    posts = {each.role: each.processed for each in judged if each.keep}
+    if posts != dict.fromkeys(("boxes", "scores", "classes", "count"), "none"):
+        yield Fault(
+            "mediapipe's ObjectDetector takes four outputs with post none: of roles boxes, scores, classes and count, "
+            "after non-maximum suppression (of raw boxes and anchors it wants metadata that is not written); found "
+            f"{', '.join(f'{role} (post {post})' for role, post in posts.items())}: decode boxes in the model, or run "
+            "the file with LiteRT (pocketforge package)"
+        )
+    elif boxes.post.format != "xyxy" or not boxes.post.normalized:
+        yield Fault(
+            "mediapipe's ObjectDetector takes corners as shares of the image's width and height: post = { type = "
+            f'"none", format = "xyxy", normalized = true }}, found format {boxes.post.format}, normalized '
+            f"{str(boxes.post.normalized).lower()}"
+        )
 
 
 def _of_sound(target: Target, parts: Cut) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ from pocketforge.recipe.target import Target
 from pocketforge.recipe.user_words import user_code
 
 # What is left out of distillation whatever it is held against: nothing of it can be learnt.
-_NOT_TAUGHT = ("state", "classes")
+_NOT_TAUGHT = ("state", "classes", "count")
 # Whose targets are places in an image, or an image: they would have to move with it.
 _PLACES = ("segmentation", "boxes", "keypoints", "heatmap", "image")
 
@@ -39,7 +39,7 @@ def faults_of_losses(outputs: Sequence[Output], because: str) -> Iterator[Fault]
         if not output.keep:
             continue
         why = ROLES[output.role].untrained
-        if output.loss.type or output.role == "state" or (matched and output.role in ("scores", "classes")):
+        if output.loss.type or output.role in ("state", "count") or (matched and output.role in ("scores", "classes")):
             why = ""
         elif output.role == "segmentation" and output.processed == "none":
             why = "class numbers have no gradient"

@@ -207,7 +207,7 @@ class Output:
             allowed.discard("sigma")
         if self.role == "embedding" and self.kind_of_target != "label":
             allowed.discard("margin")
-        if self.trained_by == UNTRAINED and self.role in ("state", "classes"):
+        if self.trained_by == UNTRAINED and self.role in ("state", "classes", "count"):
             allowed.discard("weight")
         of = f"an output of role {self.role} with loss {self.trained_by}"
         return [Fault(f"{name} is not of {of}", f"loss.{name}") for name in self.loss.given() if name not in allowed]

@@ -19,6 +19,7 @@ RoleName = Literal[
     "boxes",
     "scores",
     "classes",
+    "count",
     "keypoints",
     "heatmap",
     "embedding",
@@ -115,6 +116,11 @@ ROLES: Final[dict[RoleName, Role]] = {
     ),
     "classes": Role(
         "the class number of each box, [1, n]", untrained="class numbers have no gradient", page="detection"
+    ),
+    "count": Role(
+        "how many boxes a detector found, [1]: compared with PyTorch's and judged by no target",
+        untrained="it is held against no target",
+        page="detection",
     ),
     "keypoints": Role(
         "places in pixels of the model's input, [1, K, 2] or [1, K, 3] with how sure each is",

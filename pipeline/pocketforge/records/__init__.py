@@ -37,6 +37,7 @@ from pocketforge.records.report import SCHEMA_VERSION, Empty, Report, StepRecord
 from pocketforge.records.target import (
     UNKNOWN_SCHEME,
     Artifact,
+    Calibration,
     Delegation,
     JudgedOn,
     MobileUsability,
@@ -53,6 +54,7 @@ __all__ = [
     "UNTOLD",
     "Agreement",
     "Artifact",
+    "Calibration",
     "Check",
     "Compression",
     "CompressionStep",

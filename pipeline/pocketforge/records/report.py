@@ -32,8 +32,14 @@ class StepRecord:
         wall_s: Of the run that made the result, also when it was reused.
         message: Why it did not end well; empty when it did.
         log: Path of its log, in the output folder; empty where there is none.
-        peak_rss_bytes: Most memory that its own process held, with the libraries that it runs in, in the run that made
-            the result; 0 where it did not run.
+        peak_rss_bytes: Most memory that its own process held, in the run that made the result; 0 where it did not run.
+            It is forked from a server that has imported the libraries, whose shared pages count for each step; what it
+            started (a runtime, an emulator) does not.
+        cpu_s: Processor seconds, user and system, of its process and of all that it started and waited for, in the run
+            that made the result; null where it did not end, and where that run did not say. What the server took to
+            import the libraries, once a build, is in no step's.
+        began_s: When it began, from the build's beginning; null where it did not run in this build (it was reused).
+        ended_s: When it ended, likewise. What it waited for its turn lies between.
     """
 
     stage: StageName
@@ -44,6 +50,9 @@ class StepRecord:
     message: str = ""
     log: str = ""
     peak_rss_bytes: Bytes = 0
+    cpu_s: NotNegative | None = None
+    began_s: NotNegative | None = None
+    ended_s: NotNegative | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pocketforge.outcomes.elsewhere import Elsewhere
 from pocketforge.outcomes.mixed import MixedChoice
 from pocketforge.outcomes.package import Packed
-from pocketforge.outcomes.quantize import CodebookChoice, Repairs
+from pocketforge.outcomes.quantize import CalibratedRange, CodebookChoice, Repairs
 from pocketforge.outcomes.verify import AtSize, Measured
 from pocketforge.outcomes.verify import FileCheck as Check
 from pocketforge.recipe.schemes import SCHEMES
@@ -105,6 +105,21 @@ class WhyWrong:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """What calibration saw of a model's activations.
+
+    Attributes:
+        ranges: Of each tensor, in the graph's order, `MOST_RANGES` at most.
+        left_out: How many more there are.
+    """
+
+    MOST_RANGES: ClassVar[int] = 300
+
+    ranges: tuple[CalibratedRange, ...]
+    left_out: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TargetFacts:
     """What is known of a target's files. What does not apply, or was not reached, is absent.
 
@@ -117,6 +132,7 @@ class TargetFacts:
         mixed: How the layers of scheme `mixed` were chosen (docs/quantization.md).
         codebook: Sizes of a codebook, and what each weight lost.
         repairs: What each repair changed.
+        calibration: The ranges that calibration saw, of a static scheme.
         opset: Of an .onnx file.
         mobile_usability: Of an .onnx file.
         delegation: Of a .pte file.
@@ -143,6 +159,7 @@ class TargetFacts:
     mixed: MixedChoice | None = None
     codebook: CodebookChoice | None = None
     repairs: Repairs | None = None
+    calibration: Calibration | None = None
     opset: Annotated[int, May(least=18)] | None = None
     mobile_usability: MobileUsability | None = None
     delegation: Delegation | None = None

@@ -92,6 +92,9 @@ def _steps(report: Report) -> Iterator[Row]:
             "status": each.status,
             "wall_s": each.wall_s,
             "peak_rss_bytes": each.peak_rss_bytes,
+            "cpu_s": each.cpu_s,
+            "began_s": each.began_s,
+            "ended_s": each.ended_s,
             "message": each.message,
             "key": each.key,
         }
@@ -117,5 +120,8 @@ ROWS: Mapping[str, tuple[tuple[str, ...], Callable[[Report], Iterator[Row]]]] = 
         ("target", "runtime", "scheme", "status", "size_bytes", "gzip_bytes", "sha256", "error"),
         _targets,
     ),
-    "steps": (("stage", "lane", "status", "wall_s", "peak_rss_bytes", "message", "key"), _steps),
+    "steps": (
+        ("stage", "lane", "status", "wall_s", "peak_rss_bytes", "cpu_s", "began_s", "ended_s", "message", "key"),
+        _steps,
+    ),
 }

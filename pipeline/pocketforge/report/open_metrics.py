@@ -1,7 +1,8 @@
 """A report as OpenMetrics text, which GitLab's metrics reports and Prometheus' file collectors read.
 
-A gauge for each metric, a sample for each target and device; and for each budget whether it is kept. Without times:
-the same report gives the same bytes. Format: https://prometheus.io/docs/specs/om/open_metrics_spec/
+A gauge for each metric, a sample for each target and device; how many budgets have which verdict, and which of those
+that are not kept are waived, with until when, by whom and why. Without times: the same report gives the same bytes.
+Format: https://prometheus.io/docs/specs/om/open_metrics_spec/
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from pocketforge.records import Report
-from pocketforge.report.budget_words import output_of
+from pocketforge.records import GateResult, Report
+from pocketforge.report.budget_words import budget_name, output_of
 from pocketforge.streams import printable
 
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -33,8 +34,21 @@ def write(report: Report) -> str:
     families["pocketforge_budgets"] = {
         _labels({"recipe": report.recipe, "verdict": verdict}): float(count) for verdict, count in verdicts.items()
     }
+    waived = {_labels({"recipe": report.recipe, **_waived(gate)}): 1.0 for gate in report.gates if gate.waiver}
+    if waived:
+        families["pocketforge_waived"] = waived
     families["pocketforge_passes"] = {_labels({"recipe": report.recipe}): float(report.verdict == "PASS")}
     return "\n".join([*_lines(families.items()), "# EOF"])
+
+
+def _waived(gate: GateResult) -> dict[str, str]:
+    return {
+        "target": gate.target,
+        "device": gate.device,
+        "budget": budget_name(gate),
+        "verdict": gate.verdict,
+        "waiver": gate.waiver,
+    }
 
 
 def _lines(families: Iterable[tuple[str, _Samples]]) -> Iterator[str]:

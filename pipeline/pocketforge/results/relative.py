@@ -157,12 +157,19 @@ def _unlike(before: Measurement, after: Measurement) -> str:
     return "; ".join(f"{what} is another: {old} before, {new} now" for what, old, new in pairs if old != new)
 
 
+def kind_of_host(host: str) -> str:
+    """A host without its own name, which stands first: a container has another at each build, and machines of one kind
+    are held against each other, in trends and by budgets."""
+    name, _, kind = host.partition(" ")
+    return kind or name
+
+
 def conditions_of(measurement: Measurement) -> dict[str, str]:
     """What a value was taken under, and without which in common two say nothing of two files: by name, in words."""
     how = measurement.how
     found: dict[str, object] = {}
     if isinstance(how, HowHere):
-        found = {"the processor": how.host, "threads": how.threads}
+        found = {"the processor": kind_of_host(how.host), "threads": how.threads}
     elif isinstance(how, HowCounted):
         found = {"the emulated processor": how.cpu}
     elif isinstance(how, HowOnThePhone):

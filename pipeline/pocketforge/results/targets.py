@@ -12,7 +12,7 @@ from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.verify import Verified
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe.shipped_names import file_name
-from pocketforge.records import UNKNOWN_SCHEME, Artifact, TargetFacts, TargetRecord, WhyWrong
+from pocketforge.records import UNKNOWN_SCHEME, Artifact, Calibration, TargetFacts, TargetRecord, WhyWrong
 from pocketforge.registries import RUNTIMES
 from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
@@ -85,6 +85,7 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             repairs=told.quantized.repairs,
             quantized_layers=len(told.quantized.quantized),
             float_layers=tuple(told.quantized.left_float),
+            calibration=_calibration(told.quantized),
         )
     if told.verified:
         known = dataclasses.replace(
@@ -95,6 +96,12 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             kernels=judged_on(told.verified.kernels, told.on_devices),
         )
     return dataclasses.replace(known, why=why, package=told.packed, elsewhere=told.made)
+
+
+def _calibration(quantized: Quantized) -> Calibration | None:
+    most = Calibration.MOST_RANGES
+    ranges = quantized.ranges
+    return Calibration(ranges[:most], max(0, len(ranges) - most)) if ranges else None
 
 
 def _scheme(lane: Lane, made: Elsewhere | None) -> str:

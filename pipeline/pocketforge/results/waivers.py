@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Sequence
 
 from pocketforge.recipe.waiver import Waiver
 from pocketforge.records import GateResult, Verdict
+
+_UNTIL = re.compile(r"until (\d{4}-\d{2}-\d{2}) by ")
 
 
 def today() -> datetime.date:
@@ -27,6 +30,23 @@ def waived(result: GateResult, waivers: Sequence[Waiver], day: datetime.date) ->
         expired = f"{result.verdict}: {result.reason}; the waiver of {last.owner} expired on {last.expires}"
         return dataclasses.replace(result, verdict=_failed(result), reason=expired)
     return result
+
+
+def held_on(result: GateResult, day: datetime.date) -> GateResult:
+    """A result of an earlier day on this one: with its waiver while that holds, else without, and it says so."""
+    if not result.waiver or day <= _last_day(result.waiver):
+        return result
+    reason = f"{result.reason}; the waiver has expired since"
+    return dataclasses.replace(result, waiver="", reason=reason)
+
+
+def _last_day(words: str) -> datetime.date:
+    """Of a waiver as `waived` writes it; words of another's hand hold on no day."""
+    found = _UNTIL.match(words)
+    try:
+        return datetime.date.fromisoformat(found[1]) if found else datetime.date.min
+    except ValueError:
+        return datetime.date.min
 
 
 def _failed(result: GateResult) -> Verdict:

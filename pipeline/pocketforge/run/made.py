@@ -32,6 +32,7 @@ class Made:
         lane: `trunk`, or the targets that the step served then, joined by "+".
         wall_s: Seconds that the step took.
         peak_rss_bytes: The most resident memory that its process had.
+        cpu_s: Processor time of its process and of what that started; None where an earlier version did not say.
         spec: What the stage was told, for readers.
         inputs: What it was made of.
     """
@@ -42,6 +43,7 @@ class Made:
     peak_rss_bytes: int = 0
     spec: Mapping[str, object] = field(default_factory=dict)
     inputs: MadeOf = MadeOf()
+    cpu_s: float | None = None
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -49,6 +51,7 @@ class Made:
             "lane": self.lane,
             "wall_s": self.wall_s,
             "peak_rss_bytes": self.peak_rss_bytes,
+            "cpu_s": self.cpu_s,
             "spec": dict(self.spec),
             "inputs": {
                 "needs": {role: list(pair) for role, pair in self.inputs.needs.items()},
@@ -71,4 +74,5 @@ def made(entry: Entry) -> Made:
             {role: (origin, content) for role, (origin, content) in inputs.get("needs", {}).items()},
             tuple(Opened.from_json(item) for item in inputs.get("opened", ())),
         ),
+        None if meta.get("cpu_s") is None else float(meta["cpu_s"]),
     )

@@ -20,7 +20,7 @@ from pocketforge.run.opened import NOTES
 from pocketforge.run.processes import Listener, Processes
 from pocketforge.run.scratch import scratch
 from pocketforge.run.store import Entry, Store
-from pocketforge.run.worker import Job
+from pocketforge.run.worker import Job, Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Maker:
             try:
                 try:
                     with _scratch() as temporary:
-                        peak_rss_bytes = self._run(step, inputs, out, log, temporary, notes)
+                        used = self._run(step, inputs, out, log, temporary, notes)
                 except PocketforgeError as error:
                     if not self.processes.stopping.is_set():
                         self.inputs.read_by(step, watch, notes, error)
@@ -66,7 +66,7 @@ class Maker:
                 raise
             notes.unlink(missing_ok=True)
             wall_s = round(time.monotonic() - started, 3)
-            about = Made(step.stage, step.lane, wall_s, peak_rss_bytes, step.spec.to_json(), read)
+            about = Made(step.stage, step.lane, wall_s, used.peak_rss_bytes, step.spec.to_json(), read, used.cpu_s)
             entry = self.store.publish(step.key, out, about.to_json())
         if resumable:
             self.store.forget_partial(step.key)
@@ -83,8 +83,8 @@ class Maker:
         self.inputs.sign(step, watch, folder)
         return folder
 
-    def _run(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path, notes: Path) -> int:
-        """The stage's peak resident memory in bytes. notes: of what the user's code opens."""
+    def _run(self, step: Step, inputs: Mapping[str, Path], out: Path, log: Path, temporary: Path, notes: Path) -> Used:
+        """What the stage took. notes: of what the user's code opens."""
         stage = stage_info(step.stage)
         try:
             log.parent.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,8 @@ class Processes:
         self._children: dict[int, BaseProcess] = {}
         self._away: set[int] = set()  # of these, those that work on a phone
 
-    def run(self, name: str, job: worker.Job, listener: Listener, *, away: bool) -> int:
-        """Run a stage to its end; its peak resident memory in bytes. away: it works on a phone.
+    def run(self, name: str, job: worker.Job, listener: Listener, *, away: bool) -> worker.Used:
+        """Run a stage to its end, and what it took. away: it works on a phone.
 
         Raises what the stage met, StageFailed when its process could not start or ended before it was done.
         """
@@ -64,7 +64,7 @@ class Processes:
                 f"the process of {name} ended with {describe_exit(process.exitcode or 0)} before it was done",
                 f"its output is in {job.log}",
             )
-        return last.peak_rss_bytes
+        return last.used
 
     def _start(self, name: str, job: worker.Job, away: bool) -> tuple[BaseProcess, int, stage_server.Pipe]:
         """The process, its id, and what it sends."""

@@ -64,17 +64,19 @@ def run_plan(
     logs: Path,
     jobs: int = 1,
     refresh: bool = False,
+    began: float | None = None,
     emit: events.Emit = events.ignore,
 ) -> Outcome:
     """Run what is not stored. Raises KeyboardInterrupt on ^C, after every stage was stopped.
 
     jobs: steps at a time. refresh: run every step again, also those that are stored. logs: a folder for the
-    output of stages, one file each.
+    output of stages, one file each. began: the monotonic time that steps' offsets are from; without it, now.
     """
     own_sockets()
+    began = time.monotonic() if began is None else began
     for tried in range(_TRIES):
         # Again: what the first try ran anew is not run a second time.
-        outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
+        outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, began, emit).run()
         gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
         if not gone:
             return outcome
@@ -85,11 +87,14 @@ def run_plan(
 class _Run:
     """One walk: which steps are reused, which may start, how each ended. Making a result is make.py's."""
 
-    def __init__(self, plan: Plan, store: Store, logs: Path, jobs: int, refresh: bool, emit: events.Emit) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, logs: Path, jobs: int, refresh: bool, began: float, emit: events.Emit
+    ) -> None:
         self.plan = plan
         self.store = store
         self.logs = logs
         self.jobs = jobs
+        self.began = began
         self.outcome = Outcome()
         self._refresh = {s.key for s in plan.steps} if refresh else set()
         # Neither of these knows this object: it goes with its last reference, and with it the store's hold on entries.
@@ -175,6 +180,7 @@ class _Run:
             about.wall_s,
             _rejection(entry),
             peak_rss_bytes=about.peak_rss_bytes,
+            cpu_s=about.cpu_s,
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepReused(step.stage, step.lane, step.key))
@@ -232,8 +238,17 @@ class _Run:
                 error.stage, error.lane, error.log = step.stage, step.lane, str(log)
             self.outcome.errors[step.key] = error
             wall_s = time.monotonic() - started
+            began_s, ended_s = self._when(started)
             self.outcome.records[step.key] = StepRecord(
-                step.stage, step.lane, step.key, "failed", wall_s, error.message, str(log)
+                step.stage,
+                step.lane,
+                step.key,
+                "failed",
+                wall_s,
+                error.message,
+                str(log),
+                began_s=began_s,
+                ended_s=ended_s,
             )
             self.emit(events.StepFailed(step.stage, step.lane, step.key, error.message, str(log)))
             return
@@ -249,9 +264,15 @@ class _Run:
             rejection,
             str(log),
             about.peak_rss_bytes,
+            about.cpu_s,
+            *self._when(started),
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepFinished(step.stage, step.lane, step.key, about.wall_s))
+
+    def _when(self, started: float) -> tuple[float, float]:
+        """From when to when a step ran that ends now, waiting for its turn included, from the build's beginning."""
+        return round(started - self.began, 3), round(time.monotonic() - self.began, 3)
 
     @contextlib.contextmanager
     def _alone(self, step: Step) -> Iterator[None]:

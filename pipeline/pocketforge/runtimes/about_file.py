@@ -8,7 +8,7 @@ from typing import Literal
 
 from pocketforge.errors import ModelError
 from pocketforge.outcomes import files
-from pocketforge.outcomes.about import About, AboutInput, AboutOutput
+from pocketforge.outcomes.about import About, AboutInput, AboutOutput, DetectionOutput, detection_outputs
 from pocketforge.outcomes.data import InputPreprocessing, Preprocessing, Sampled
 from pocketforge.outcomes.package import Packed, PackedInput
 from pocketforge.outcomes.reference import ModelTensor, Reference
@@ -124,11 +124,33 @@ def _outputs(spec: AboutSpec, sampled: Sampled, reference: Reference, packed: Pa
     named = labelled(spec.judged)
     first = next((each for each in spec.judged if each.role == "logits"), None)
     found = (_output(tensor, roles.get(tensor.name), named, sampled, packed) for tensor in reference.outputs)
-    return tuple(
+    calibrated = (
         _calibrated(each, tensor, spec.calibration)
         if spec.calibration and first is not None and roles.get(tensor.name) is first
         else each
         for each, tensor in zip(found, reference.outputs, strict=True)
+    )
+    shapes = {each.name: each.shape for each in reference.outputs}
+    parts = detection_outputs({name: output.role for name, output in roles.items()}, shapes)
+    of_ratios = any(each.role == "boxes" and _takes_ratios(each) for each in spec.judged)
+    if not parts or not of_ratios:
+        return tuple(calibrated)
+    labels = sampled.labels if named is not None and named.role == "boxes" else ()
+    return tuple(_detection(each, parts[each.name], labels) for each in calibrated)
+
+
+def _takes_ratios(boxes: Output) -> bool:
+    """What MediaPipe knows of BoundingBoxProperties: corners, as shares of the width and the height."""
+    return boxes.processed == "none" and boxes.post.format == "xyxy" and boxes.post.normalized
+
+
+def _detection(each: AboutOutput, part: DetectionOutput, labels: Sequence[str]) -> AboutOutput:
+    named = part == "category" and labels
+    return dataclasses.replace(
+        each,
+        detection=part,
+        labels=tuple(labels) if named else each.labels,
+        labelled="values" if named else each.labelled,
     )
 
 

@@ -24,7 +24,9 @@ from pocketforge.runtimes.tflite_objects import Buffer, Metadata, packed, unpack
 
 FIELD = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
-_FEATURE, _IMAGE, _AUDIO = 1, 2, 4  # ContentProperties
+_FEATURE, _IMAGE, _BOXES, _AUDIO = 1, 2, 3, 4  # ContentProperties
+# BoundingBoxProperties: left, top, right, bottom, BOUNDARIES; RATIO is what is left out. MediaPipe takes no other.
+_CORNERS, _BOUNDARIES = (0, 1, 2, 3), 1
 _COLORS = {"": 0, "rgb": 1, "gray": 2}  # ColorSpaceType: unknown, RGB, GRAYSCALE
 _NORMALIZATION, _CALIBRATION = 1, 2  # ProcessUnitOptions
 _LABELS = {"axis": 2, "values": 3}  # AssociatedFileType: TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
@@ -47,6 +49,11 @@ class _Word:
 
 
 @dataclass(frozen=True, slots=True)
+class _Words:
+    values: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Real:
     value: float
 
@@ -58,7 +65,7 @@ class _Table:
     fields: Sequence[_Field]
 
 
-_Field: TypeAlias = "_Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | _Real | None"
+_Field: TypeAlias = "_Table | Sequence[_Table] | Sequence[float] | str | _Byte | _Word | _Words | _Real | None"
 
 
 def add_metadata(data: bytes, about: About) -> bytes:
@@ -122,7 +129,11 @@ def _output(each: AboutOutput) -> _Table:
         how = (_Byte(_TRANSFORMATIONS[each.calibration.transformation]), _Real(each.calibration.default))
         units = [_Table((_Byte(_CALIBRATION), _Table(how)))]
         belong.append(_Table((_calibration_file(each), None, _Byte(_CALIBRATION_FILE))))
-    return _Table((each.name, None, None, _content(_FEATURE, _Table(())), units, stats, belong or None))
+    content = _content(_FEATURE, _Table(()))
+    if each.detection == "location":
+        content = _content(_BOXES, _Table((_Words(_CORNERS), _Byte(_BOUNDARIES))))
+    # Of a detector MediaPipe knows its outputs by these names; by others it takes classes for scores without a word.
+    return _Table((each.detection or each.name, None, None, content, units, stats, belong or None))
 
 
 def _content(kind: int, properties: _Table) -> _Table:
@@ -160,6 +171,8 @@ def _place(builder: flatbuffers.Builder, field: _Field) -> int:
         return _write(builder, field)
     if field is None or isinstance(field, _Byte | _Word | _Real):
         return 0
+    if isinstance(field, _Words):
+        return int(builder.CreateNumpyVector(np.array(field.values, np.uint32)))
     if field and isinstance(field[0], _Table):
         offsets = [_write(builder, each) for each in field if isinstance(each, _Table)]
         builder.StartVector(4, len(offsets), 4)

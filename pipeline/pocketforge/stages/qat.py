@@ -135,6 +135,7 @@ def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: 
             qat=TrainedFor(epochs, trained.train_samples),
             concats=trained.concats,
             told_float=float_operations(training.schemes),
+            ranges=training.ranges,
         )
         quantized = write_converted(
             graphs, example, quantize, inputs["data"], out, lambda f: emit(0.9 + 0.1 * f, "eval"), notes

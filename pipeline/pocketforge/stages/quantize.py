@@ -31,7 +31,7 @@ from pocketforge.quantization.fold import fold_batch_norm
 from pocketforge.quantization.layer_study import Scorer
 from pocketforge.quantization.mixed import choose
 from pocketforge.quantization.operations import float_operations
-from pocketforge.quantization.pt2e import layer_schemes, quantize_graph, rewritten_for_quantizer
+from pocketforge.quantization.pt2e import calibrated_graphs, layer_schemes, rewritten_for_quantizer
 from pocketforge.quantization.recurrent import check_recurrent
 from pocketforge.recipe.compress import Finetune
 from pocketforge.recipe.quantize import Quantize
@@ -143,7 +143,7 @@ def make_int8(run: Run) -> Quantized:
         merged = fold_batch_norm(program)
         equalized = equalize(merged, samples)
         program = torch.export.export(merged, program.example_inputs[0])  # of fixed sizes: recipe/size_rules.py
-    graphs = quantize_graph(
+    graphs, ranges = calibrated_graphs(
         program,
         samples,
         quantize,
@@ -165,6 +165,7 @@ def make_int8(run: Run) -> Quantized:
         concats=apart.concats,
         told_float=float_operations(schemes),
         advice=advice(graph.graph) if quantize.is_static else "",
+        ranges=ranges,
     )
     emit(0.7, "converting")
     example = program.example_inputs[0]

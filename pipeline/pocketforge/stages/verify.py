@@ -21,6 +21,7 @@ from pocketforge.devices.outputs import named_outputs, stored_outputs
 from pocketforge.errors import ModelError
 from pocketforge.files import resolver
 from pocketforge.measure.at_sizes import TriedSizes
+from pocketforge.measure.consumed_boxes import rows_of_boxes
 from pocketforge.measure.consumers import (
     RESIZED,
     Answers,
@@ -46,7 +47,9 @@ from pocketforge.measure.quantized_graph import read_graph
 from pocketforge.measure.score_calibration import calibrated
 from pocketforge.measure.web_consumers import Ran, try_in_browser
 from pocketforge.measure.weights_check import check_weights
+from pocketforge.metrics import Array
 from pocketforge.outcomes import files
+from pocketforge.outcomes.about import detection_outputs
 from pocketforge.outcomes.data import Preprocessing, Sampled, layouts_of
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
@@ -157,9 +160,11 @@ def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Export
     assert output is not None, "the recipe's rules see to it"
     (samples,) = sample_paths(fed, "eval")
     (answered,) = [each for each in stored_outputs(out / "model", exported.outputs) if each.name == output.name]
-    is_named = output is labelled(spec.judged) or len(spec.judged) == 1
+    is_named = output.role == "boxes" or output is labelled(spec.judged) or len(spec.judged) == 1
     rate_hz = _rate_hz(sampled) if kind == "sound" else 0
     values = answered.values
+    if output.role == "boxes":
+        values = _boxes(spec, names, out / "model", exported)
     notes: tuple[str, ...] = ()
     if spec.calibration and output.role == "logits":
         values = calibrated(values, spec.calibration)
@@ -168,6 +173,21 @@ def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Export
     answers = Answers(output.role, values, sampled.labels if is_named else (), rate_hz)
     found = try_mediapipe(exported.model_in(inputs["export"]), samples, answers)
     return dataclasses.replace(found, notes=(*found.notes, *(f"{found.name}: {note}" for note in notes)))
+
+
+def _boxes(spec: VerifySpec, names: Sequence[str], outputs: Path, exported: Exported) -> Array:
+    """What a detector's file answered, as `Answers` has boxes. Raises ModelError for outputs that are not its four."""
+    roles = {each.name or names[0]: each.role for each in with_names(spec.judged, names, spec.task)}
+    shapes = {each.name: tuple(each.shape) for each in exported.outputs}
+    parts = detection_outputs(roles, shapes)
+    if not parts:
+        found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise ModelError(
+            "mediapipe's ObjectDetector takes four outputs: boxes [1, n, 4], scores [1, n], classes [1, n], and their "
+            f"count [1]; found {found}",
+            "give the model these outputs, or leave mediapipe out of consumers",
+        )
+    return rows_of_boxes({parts[each.name]: each.values for each in stored_outputs(outputs, exported.outputs)})
 
 
 def _rate_hz(sampled: Sampled) -> int:

@@ -10,12 +10,13 @@ from pocketforge.report.budget_words import figure
 from pocketforge.report.choice import interval_of
 from pocketforge.report.page import plots
 from pocketforge.report.page.parts import TONES, Cell, Section, Table, table
+from pocketforge.report.page.timeline import timeline, totals
 from pocketforge.results.kernels import in_words
 from pocketforge.results.latency import load_range, processes_of, rounds_of
 from pocketforge.results.plugin_words import in_our_words
 
 _FIGURES = ("metric", "value", "unit", "where", "samples", "interval")
-_STEPS = ("stage", "lane", "state", "wall s", "peak bytes", "key")
+_STEPS = ("stage", "lane", "state", "began s", "wall s", "CPU s", "peak bytes", "key")
 
 
 def evidence(report: Report) -> Iterator[Section | None]:
@@ -143,17 +144,29 @@ def _steps(report: Report) -> Section:
             step.stage,
             Cell(step.lane.replace("+", " + "), code=True),
             Cell(step.status, step.message, TONES.get(step.status, "")),
+            "" if step.began_s is None else f"{step.began_s:.1f}",
             f"{step.wall_s:.1f}",
+            "" if step.cpu_s is None else f"{step.cpu_s:.1f}",
             f"{step.peak_rss_bytes:,}" if step.peak_rss_bytes else "",
             Cell(step.key[:12], code=True),
         )
         for step in report.steps
     ]
-    plot = plots.steps(report)
-    notes = ("Bars are durations: steps ran beside each other.",)
-    shown = (table("Steps", _STEPS, rows, "wall s", "peak bytes"),)
+    notes = [
+        "Bars of a lane are durations: steps ran beside each other.",
+        "The first step waits while the libraries are imported, once for all; that CPU time is in no step's.",
+    ]
+    if not any(step.began_s is not None for step in report.steps):
+        notes.append("When steps began is not drawn: none ran in this build, or an earlier version wrote the report.")
     return Section(
-        "steps", "How the build spent its time", tables=shown, folded=True, plots=(plot,) if plot else (), notes=notes
+        "steps",
+        "How the build spent its time",
+        tuple(totals(report)),
+        tables=(table("Steps", _STEPS, rows, *_STEPS[3:7]),),
+        folded=True,
+        plots=tuple(filter(None, (timeline(report), plots.steps(report)))),
+        keyed=True,
+        notes=tuple(notes),
     )
 
 

@@ -19,12 +19,14 @@ from pocketforge.report.choice import (
 from pocketforge.report.page import plots
 from pocketforge.report.page.evidence import between, evidence
 from pocketforge.report.page.parts import TONES, Cell, Page, Plot, Section, table
+from pocketforge.report.page.ranges import calibrated
 from pocketforge.report.slices import HEADS, slice_rows
 from pocketforge.report.tables import milliseconds
 
 
 def page_of(report: Report) -> Page:
     trades, latencies, layers = _trades(report), _latencies(report), _layers(report)
+    ranges = calibrated(report)
     found = (
         _went_wrong(report),
         _to_ship(report),
@@ -35,10 +37,11 @@ def page_of(report: Report) -> Page:
         latencies,
         _sizes(report),
         layers,
+        ranges,
         _compression(report),
         _slices(report),
         *evidence(report),
-        _missing(trades, latencies, layers),
+        _missing(trades, latencies, layers, ranges),
     )
     return Page(
         title=report.recipe,
@@ -50,7 +53,9 @@ def page_of(report: Report) -> Page:
     )
 
 
-def _missing(trades: Section | None, latencies: Section | None, layers: Section | None) -> Section:
+def _missing(
+    trades: Section | None, latencies: Section | None, layers: Section | None, ranges: Section | None
+) -> Section | None:
     """What a reader may look for and not find, and why."""
     lines = []
     if trades is None:
@@ -61,8 +66,9 @@ def _missing(trades: Section | None, latencies: Section | None, layers: Section 
         lines.append("Latencies and instructions: nothing was timed or counted.")
     if layers is None:
         lines.append("SQNR of each layer: the schemes mixed and codebook measure it, and pocketforge why.")
-    lines.append("Ranges of calibration, when each step began, and its CPU time: no report has them.")
-    return Section("missing", "What is not here", notes=tuple(lines))
+    if ranges is None:
+        lines.append("Ranges of calibration: no target has a static scheme, or an earlier version wrote the report.")
+    return Section("missing", "What is not here", notes=tuple(lines)) if lines else None
 
 
 def _summary(report: Report) -> str:

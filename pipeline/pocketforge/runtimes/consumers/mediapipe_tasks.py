@@ -4,8 +4,9 @@
 
 ORDER is JSON: `task` (one of TASKS), `model` (a .tflite file), `samples` (an .npy file of uint8 [n, height, width, 3],
 RGB, or of float32 [n, samples]), `rate_hz` (of sound), `outputs` (the .npy file to write, float32: [n, classes or
-dimensions], of a segmenter [n, height, width, classes + 1]). ANSWER gets the package's version and the labels by class
-number, as the task gave them.
+dimensions], of a segmenter [n, height, width, classes + 1], of a detector [n, rows, 6]), `rows` and `labels` of a
+detector: how many boxes there are at most, and the names of its classes. ANSWER gets the package's version and the
+labels by class number, as the task gave them.
 """
 
 import importlib.metadata
@@ -74,7 +75,29 @@ def segment(order, labels):
             yield np.stack([np.array(mask.numpy_view(), np.float32).reshape(shape) for mask in masks], -1)
 
 
-TASKS = {"ImageSegmenter": segment, "ImageClassifier": classify, "ImageEmbedder": embed, "AudioClassifier": hear}
+def detect(order, labels):
+    """Boxes of a picture in a row each: left, top, width and height in pixels, class, score; the rest is NaN."""
+    options = vision.ObjectDetectorOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
+    with vision.ObjectDetector.create_from_options(options) as task:
+        for picture in pictures(order["samples"]):
+            rows = np.full((order["rows"], 6), np.nan, np.float32)
+            for place, found in enumerate(task.detect(picture).detections):
+                box, category = found.bounding_box, found.categories[0]
+                # With labels a task gives a class by its name alone.
+                name, number = category.category_name, category.index
+                number = order["labels"].index(name) if number is None else number
+                rows[place] = box.origin_x, box.origin_y, box.width, box.height, number, category.score
+                labels[number] = name or ""
+            yield rows
+
+
+TASKS = {
+    "ImageSegmenter": segment,
+    "ObjectDetector": detect,
+    "ImageClassifier": classify,
+    "ImageEmbedder": embed,
+    "AudioClassifier": hear,
+}
 
 
 def main(order_path, answer_path):
