@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,6 +27,7 @@ from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.made import made
 from pocketforge.run.make import Maker
 from pocketforge.run.processes import Processes
+from pocketforge.run.remote import NoRemote, Remote
 from pocketforge.run.scratch import own_sockets
 from pocketforge.run.store import Entry, Store
 
@@ -65,16 +65,18 @@ def run_plan(
     jobs: int = 1,
     refresh: bool = False,
     emit: events.Emit = events.ignore,
+    remote: Remote | None = None,
 ) -> Outcome:
     """Run what is not stored. Raises KeyboardInterrupt on ^C, after every stage was stopped.
 
     jobs: steps at a time. refresh: run every step again, also those that are stored. logs: a folder for the
-    output of stages, one file each.
+    output of stages, one file each. remote: a store that is asked before a step is run, and gets what was made.
     """
     own_sockets()
     for tried in range(_TRIES):
         # Again: what the first try ran anew is not run a second time.
-        outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, emit).run()
+        again = refresh and not tried
+        outcome = _Run(plan, store, logs, max(jobs, 1), again, emit, remote or NoRemote()).run()
         gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
         if not gone:
             return outcome
@@ -85,15 +87,18 @@ def run_plan(
 class _Run:
     """One walk: which steps are reused, which may start, how each ended. Making a result is make.py's."""
 
-    def __init__(self, plan: Plan, store: Store, logs: Path, jobs: int, refresh: bool, emit: events.Emit) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, logs: Path, jobs: int, refresh: bool, emit: events.Emit, remote: Remote
+    ) -> None:
         self.plan = plan
+        self._remote = remote
         self.store = store
         self.logs = logs
         self.jobs = jobs
         self.outcome = Outcome()
         self._refresh = {s.key for s in plan.steps} if refresh else set()
         # Neither of these knows this object: it goes with its last reference, and with it the store's hold on entries.
-        self.emit = _one_at_a_time(emit)
+        self.emit = events.one_at_a_time(emit)
         self._told: set[str] = set()  # steps whose stored results are of other files
         again = (self._refresh, self._told)
         self._processes = Processes(functools.partial(_preload, plan, self.outcome.entries, store, again))
@@ -163,6 +168,14 @@ class _Run:
             self.store.discard(step.key)
             return None
 
+    def _fetched(self, step: Step) -> Entry | None:
+        """The same of a remote store, from which it comes into this one."""
+        stopping = self._processes.stopping.is_set
+        there = self._remote.fetch(
+            step, self.store, lambda entry: self._inputs.difference(step, entry) is None, stopping
+        )
+        return self._stored(step) if there else None
+
     def _reused(self, step: Step, entry: Entry) -> None:
         self.store.touch(step.key)
         # The record first: a step whose entry is there counts as passed unless its record says otherwise.
@@ -218,13 +231,14 @@ class _Run:
         # With the key: a lane has several steps of one stage (a benchmark on each device, a second finetune).
         log = self.logs / f"{step.stage}-{step.lane[:160]}-{step.key[:8]}.log".replace("/", "_")
         try:
-            with self.store.lock(step.key, self._processes.stopping.is_set), self._alone(step):
+            with self.store.lock(step.key, self._processes.stopping.is_set):
                 # Another build may have made it while we waited for the lock.
-                entry = None if step.key in self._refresh else self._stored(step)
+                entry = None if step.key in self._refresh else self._stored(step) or self._fetched(step)
                 if entry is not None:
                     self._reused(step, entry)
                     return
-                entry = self._maker.make(step, log, started)
+                with self._alone(step):
+                    entry = self._maker.make(step, log, started)
         except PocketforgeError as error:
             if self._processes.stopping.is_set():
                 return
@@ -252,6 +266,7 @@ class _Run:
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepFinished(step.stage, step.lane, step.key, about.wall_s))
+        self._remote.publish(step, entry)
 
     @contextlib.contextmanager
     def _alone(self, step: Step) -> Iterator[None]:
@@ -266,16 +281,6 @@ class _Run:
 
         with hold_of_machine(what, waits, give_up=self._processes.stopping.is_set):
             yield
-
-
-def _one_at_a_time(emit: events.Emit) -> events.Emit:
-    lock = threading.Lock()
-
-    def emit_alone(event: events.Event) -> None:
-        with lock:
-            emit(event)
-
-    return emit_alone
 
 
 def _preload(plan: Plan, entries: Mapping[str, Entry], store: Store, again: Iterable[Collection[str]]) -> Sequence[str]:
