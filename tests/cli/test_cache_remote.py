@@ -33,6 +33,12 @@ def stored(cache):
     return store
 
 
+def hashes(store, key):
+    entry = store.get(key)
+    assert entry is not None
+    return entry.hashes
+
+
 def test_results_go_there_and_come_to_another_cache(cli, cache, there, stored, tmp_path):
     done = cli("cache", "push", "--progress", "plain")
     assert done.code == 0, done.stderr
@@ -48,7 +54,7 @@ def test_results_go_there_and_come_to_another_cache(cli, cache, there, stored, t
     done = cli("cache", "pull", "--cache-dir", other)
     assert done.stdout.startswith(f"fetched 2 results from file://{there}, 500 bytes at ")
     assert done.stdout.endswith("1 were there, 0 left out\n")
-    assert [Store(other).get(key).hashes for key in KEYS] == [stored.get(key).hashes for key in KEYS]  # type: ignore[union-attr]
+    assert [hashes(Store(other), key) for key in KEYS] == [hashes(stored, key) for key in KEYS]
     # An option goes before the environment.
     done = cli("cache", "pull", "--remote-store", f"file://{tmp_path}/none", "--json")
     assert (done.code, done.json()["fetched"]) == (0, 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from test_run import Forge, forge
 
 from pocketforge import events
 from pocketforge.commands.remote import request_of
-from pocketforge.errors import RecipeError, ReleaseError
+from pocketforge.errors import RecipeError, ReleaseError, ToolMissing
 from pocketforge.run.remote import BuildRemote
 from pocketforge.run.remote_clear import collect
 from pocketforge.run.remote_files import RemoteFiles
@@ -236,3 +238,17 @@ def test_a_kind_that_nobody_knows_is_a_wrong_argument() -> None:
     with pytest.raises(RecipeError, match="no remote store is reached by 'gopher'") as raised:
         request_of("gopher://host/x")
     assert "s3" in raised.value.hint and "sftp" in raised.value.hint
+
+
+@pytest.mark.parametrize(("url", "package"), [("s3://b/x", "fsspec"), ("sftp://host/x", "sshfs"), ("s3://b/x", "s3fs")])
+def test_a_package_that_is_not_installed_is_named_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    known = importlib.import_module("fsspec.registry")._registry if package != "fsspec" else {}
+    for name, kind in list(known.items()):  # as in a new process, where nothing has asked for the kind yet
+        if kind.__module__.partition(".")[0] == package:
+            monkeypatch.delitem(known, name)
+    with pytest.raises(ToolMissing, match=package) as raised:
+        request_of(url)
+    assert raised.value.hint == 'pip install "pocketforge[remote]"'

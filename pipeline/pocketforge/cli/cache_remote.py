@@ -90,9 +90,10 @@ def pull(
 )  # fmt: skip
 @json_option
 def gc(remote_store: str | None, older_than: float | None, keep_bytes: float | None, as_json: bool) -> None:
-    """Clear a remote store: results past a limit, and what broke off more than a day ago.
+    """Clear a remote store of results past a limit.
 
-    A build that is fetching what goes runs the step. A result counts as used when it was sent or fetched, by the day.
+    What broke off more than a day ago goes as well. A build that is fetching what goes runs the step. A result counts
+    as used when it was sent or fetched, by the day.
     """
     from pocketforge.commands.remote import must_be_asked, must_write
     from pocketforge.run.remote_clear import collect
