@@ -6,7 +6,9 @@ PocketforgeError                 exit 3   base; never raised itself
 │   └── ChangedInput             exit 2   a file changed while the build read it (nothing of it is stored)
 ├── ReleaseError                 exit 2   a release, a key or a patch that a command was given cannot be used
 ├── StoreError                   exit 3   the cache or output folder cannot be read or written
-│   └── DamagedEntry             exit 3   a stored file is not what was stored (builds make it again)
+│   ├── DamagedEntry             exit 3   a stored file is not what was stored (builds make it again)
+│   ├── RefusedEntry             exit 3   a remote store's result is not what it says, or not signed (never used)
+│   └── RemoteStoreError         exit 3   a remote store cannot be reached, read or written (builds go on without)
 ├── PluginFailed                 exit 3   an installed plug-in cannot be used (which package's)
 ├── StageFailed                  exit 3   a stage ended badly (stage, lane, log path)
 │   ├── ToolFailed               exit 3   a program we ran failed (argv, exit code, stderr tail)
@@ -106,6 +108,19 @@ class DamagedEntry(StoreError):
         super().__init__(f"stored result {key[:12]} is damaged ({name} does not match its hash)")
         self.key = key
         self.name = name
+
+
+class RefusedEntry(StoreError):
+    """A remote store's result is not what it says, or no key that is trusted has signed it. It is not used."""
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"remote result {key[:12]} is refused: {why}")
+        self.key = key
+        self.why = why
+
+
+class RemoteStoreError(StoreError):
+    """A remote store cannot be reached, read or written. A build goes on without it."""
 
 
 class PluginFailed(PocketforgeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -146,8 +147,84 @@ class Waiting:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Transferring:
+    """A result is on its way from a remote store, or to it.
+
+    Attributes:
+        direction: `fetch` or `send`.
+        stage: That made it.
+        lane: As in `StepStarted`.
+        key: Of the step.
+        done_bytes: Of its files, so far.
+        size_bytes: Of its files.
+        bytes_per_s: So far.
+    """
+
+    direction: str
+    stage: str
+    lane: str
+    key: str
+    done_bytes: int
+    size_bytes: int
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """A result has come from a remote store, or is kept there.
+
+    Attributes:
+        direction: `fetch` or `send`.
+        stage: That made it.
+        lane: As in `StepStarted`.
+        key: Of the step.
+        size_bytes: Of its files.
+        moved_bytes: Of these, what was moved now: the rest had come before something broke off.
+        wall_s: How long it took.
+    """
+
+    direction: str
+    stage: str
+    lane: str
+    key: str
+    size_bytes: int
+    moved_bytes: int
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRefused:
+    """A remote store's result is not what it says, or nobody who is trusted signed it: the step is run.
+
+    Attributes:
+        stage: Of the step.
+        lane: As in `StepStarted`.
+        key: Of the step.
+        store: The remote store's URL, without a password.
+        message: Why.
+    """
+
+    stage: str
+    lane: str
+    key: str
+    store: str
+    message: str
+
+
 Event = (
-    BuildStarted | StepStarted | StepProgress | StepFinished | StepReused | StepFailed | StepSkipped | Warned | Waiting
+    BuildStarted
+    | StepStarted
+    | StepProgress
+    | StepFinished
+    | StepReused
+    | StepFailed
+    | StepSkipped
+    | Warned
+    | Waiting
+    | Transferring
+    | Transferred
+    | EntryRefused
 )
 Emit = Callable[[Event], None]
 # How far one piece of work is, 0 to 1, and at what.
@@ -159,6 +236,17 @@ Say = Callable[[str], None]
 def to_json(event: Event) -> dict[str, object]:
     """The event as plain data, with its kind under `event`."""
     return {"event": type(event).__name__, **dataclasses.asdict(event)}
+
+
+def one_at_a_time(emit: Emit) -> Emit:
+    """The same for several threads."""
+    lock = threading.Lock()
+
+    def emit_alone(event: Event) -> None:
+        with lock:
+            emit(event)
+
+    return emit_alone
 
 
 def ignore(event: Event) -> None:

@@ -28,7 +28,12 @@ NEWS = (
     events.StepFailed("export", "first", "k2", "no such op [aten.foo]", "logs/e.log"),
     events.StepSkipped("verify", "first", "k3", "export first failed"),
     events.Waiting("process 7 [on host b] benchmarks"),
+    events.Transferring("fetch", "export", "second", "k4", 4_000_000, 9_500_000, 2e6),
+    events.Transferred("fetch", "export", "second", "k4", 9_500_000, 5_500_000, 2.0),
+    events.EntryRefused("verify", "second", "k5", "sftp://ci@host/[x]", "nobody signed it"),
+    events.Transferred("send", "verify", "second", "k5", 250_000, 250_000, 0.5),
 )
+REFUSED = "the result of verify[second] in sftp://ci@host/[x] is refused: nobody signed it; the step is run"
 
 
 def told(capsys, mode, *news):
@@ -52,6 +57,9 @@ def test_plain_is_a_line_for_each_thing_that_happens(capsys):
         ["failed", "export", "first"],
         ["skipped", "verify", "first:", "export", "first", "failed"],
         ["waiting:", "process", "7", "[on", "host", "b]", "benchmarks"],
+        ["fetched", "export", "second", *["9.50", "MB", "(5.50", "MB", "now)", "at", "2.8", "MB/s"]],
+        ["warning:", *REFUSED.split()],
+        ["sent", "verify", "second", *["0.25", "MB", "at", "0.5", "MB/s"]],
     ]
 
 
@@ -65,7 +73,7 @@ def test_json_lines_are_the_events_themselves(capsys):
 def test_without_a_terminal_only_warnings_and_waits_are_told(capsys, mode):
     """What failed is said by the command at its end, once."""
     warned, waits = "warning: one layer [conv1] stayed float\n", "waiting: process 7 [on host b] benchmarks\n"
-    assert told(capsys, mode) == warned + waits
+    assert told(capsys, mode) == f"{warned}{waits}warning: {REFUSED}\n"
 
 
 def test_every_event_there_is_can_be_told_in_every_mode(capsys):

@@ -30,9 +30,11 @@ PROGRAMS = {
     "zipalign": "zipalign",
     # A server for histories: the tests start one of their own, and never the machine's.
     "initdb": "postgresql",
+    # A server for remote stores, started by a test with keys of its own; the machine's is not started.
+    "sshd": "openssh-server",
 }
-# Debian keeps each version's programs in a folder of their own, which is on nobody's PATH.
-ELSEWHERE = ("/usr/lib/postgresql/*/bin",)
+# Debian keeps each version's programs in a folder of their own, which is on nobody's PATH; root's are on root's alone.
+ELSEWHERE = ("/usr/lib/postgresql/*/bin", "/usr/sbin")
 
 
 def missing(programs: Mapping[str, str] = PROGRAMS) -> tuple[str, ...]:

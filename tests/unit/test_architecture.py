@@ -360,6 +360,10 @@ def test_databases_are_the_historys() -> None:
     assert not only_in(of("sqlalchemy", "alembic", "psycopg", "ruptures"), inside("history/"))
 
 
+def test_remote_file_systems_have_one_door() -> None:
+    assert not only_in(of("fsspec", "sshfs", "asyncssh", "s3fs", "botocore"), inside("run/remote_files.py"))
+
+
 def test_torch_is_where_models_are() -> None:
     places = inside(
         "model/",

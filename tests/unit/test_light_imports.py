@@ -30,6 +30,11 @@ HEAVY = {
     "alembic",
     "psycopg",
     "ruptures",
+    "fsspec",
+    "sshfs",
+    "asyncssh",
+    "s3fs",
+    "botocore",
 }
 
 

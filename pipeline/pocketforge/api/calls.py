@@ -35,6 +35,7 @@ def build(
     keep_failed: bool = False,
     phones: str | Sequence[str] = (),
     history: str | None = None,
+    remote_store: str | None = None,
     progress: bool | Callable[[events.Event], None] = False,
 ) -> Report:
     """Build, verify, benchmark and gate every target of a recipe: `pocketforge build`.
@@ -54,6 +55,8 @@ def build(
         phones: `adb`, `adb:SERIAL` or `adb:all`: run on these too, also where the recipe has no device for them.
         history: Keep the build there, too: `on` (the user's own file), `off`, a file or a URL of PostgreSQL;
             POCKETFORGE_HISTORY where it is None. What keeping it met is in the report's `not_kept`.
+        remote_store: URL of a store that is asked before a step is run, and gets what was made; `off`;
+            POCKETFORGE_REMOTE_STORE where it is None. Trouble with it is told as events, and fails no build.
         progress: True tells of steps on stderr. A function is called with each event, from the build's threads, one at
             a time; what it raises stops the build, and is raised by `build`.
 
@@ -68,6 +71,7 @@ def build(
     """
     from pocketforge.api.told import events_told
     from pocketforge.commands.build import build as build_it
+    from pocketforge.commands.remote import request_of
     from pocketforge.history.places import asked
     from pocketforge.recipe.shipped import recipe_path
     from pocketforge.recipe.toml import load_recipe
@@ -91,6 +95,7 @@ def build(
             keep_failed=keep_failed,
             phones=_several(phones),
             history=asked(history),
+            remote=request_of(remote_store),
             emit=emit,
         )
     return of_build(built)

@@ -15,6 +15,7 @@ from pocketforge.cli.options import (
     out_option,
     progress_option,
     recipe_argument,
+    remote_option,
     verbose_option,
 )
 from pocketforge.report.progress import progress
@@ -33,6 +34,7 @@ from pocketforge.report.progress import progress
     help="Run on this connected phone too, or on all of them, also where the recipe has no device for it.",
 )  # fmt: skip
 @history_option
+@remote_option
 @progress_option
 @verbose_option
 @json_option
@@ -48,6 +50,7 @@ def command(
     keep_failed: bool,
     device: tuple[str, ...],
     history: str | None,
+    remote_store: str | None,
     progress_mode: str,
     verbose: bool,
     as_json: bool,
@@ -69,6 +72,7 @@ def command(
             keep_failed=keep_failed,
             phones=device,
             history=history,
+            remote_store=remote_store,
             progress=emit,
         )
     show_built(ctx, report, verbose=verbose, as_json=as_json)

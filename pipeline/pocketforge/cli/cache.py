@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import click
 
+from pocketforge.cli.cache_remote import gc, pull, push
 from pocketforge.cli.options import cache_option, echo, json_option, print_json
+from pocketforge.cli.quantities import BYTES, SECONDS, Quantity
 from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-_MOST = 1e18
-
-
-class Quantity(click.ParamType[float]):
-    """A number with a unit, as in 30d or 5GB."""
-
-    def __init__(self, name: str, units: dict[str, int], example: str) -> None:
-        self.name = name
-        self.units = units
-        self.example = example
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", str(value).strip())
-        if not match or match[2].lower() not in self.units:
-            self.fail(f"wanted a number and a unit, as in {self.example}; found {value!r}", param, ctx)
-        number = float(match[1]) * self.units[match[2].lower()]
-        if number > _MOST:
-            self.fail(f"wanted at most {_MOST:g} of its smallest unit, found {value!r}", param, ctx)
-        return number
 
 
 @click.group("cache")
 def command() -> None:
-    """Show, verify and clear stored results."""
+    """Show, verify and clear stored results, and share them by a remote store."""
+
+
+command.add_command(push)
+command.add_command(pull)
+command.add_command(gc)
 
 
 @command.command("dir")
@@ -98,11 +81,11 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
 @command.command("clear")
 @cache_option
 @click.option(
-    "--older-than", type=Quantity("age", _SECONDS, "30d (s, m, h, d, w)"),
+    "--older-than", type=Quantity("age", SECONDS, "30d (s, m, h, d, w)"),
     help="Only results not used for so long (30d).",
 )  # fmt: skip
 @click.option(
-    "--keep-bytes", type=Quantity("size", _BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
+    "--keep-bytes", type=Quantity("size", BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
     help="Remove the least recently used until so much is left (5GB).",
 )  # fmt: skip
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before removing everything.")

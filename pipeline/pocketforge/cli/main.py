@@ -53,7 +53,7 @@ COMMANDS = {
     "codebook": ("pocketforge.cli.codebook", "Store clustered weights as codebooks, and get them back."),
     "sparse": ("pocketforge.cli.sparse", "Store pruned weights without their zeros, and get them back."),
     "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),
-    "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results."),
+    "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results, and share them by a remote store."),
     "inspect": ("pocketforge.cli.inspect", "Show what is in an exported model file."),
     "size": (
         "pocketforge.cli.size",

@@ -87,6 +87,13 @@ history_option: Callable[[F], F] = click.option(
 )  # fmt: skip
 
 
+remote_option: Callable[[F], F] = click.option(
+    "--remote-store", metavar="URL|off",
+    help="A store of results shared with others: file://, sftp://, s3:// or whatever fsspec knows.  "
+    "[default: POCKETFORGE_REMOTE_STORE]",
+)  # fmt: skip
+
+
 def echo(text: object = "", *, err: bool = False) -> None:
     """A line: names in it that hold newlines make no second one."""
     click.echo(printable(str(text)), err=err)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge import events
+from pocketforge.commands.remote import RemoteRequest, for_build
 from pocketforge.commands.why import explain_failures
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, PocketforgeError, StoreError
 from pocketforge.facts.checkout import Checkout, checkout_of
@@ -87,18 +88,21 @@ def build(
     keep_failed: bool = False,
     phones: Sequence[str] = (),
     history: Place | None = None,
+    remote: RemoteRequest | None = None,
     emit: events.Emit = events.ignore,
 ) -> Built:
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
     targets: only these, and the report is of a recipe that has no others; all where none are named. phones: "adb",
     "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them. history: keep the build
-    there, too.
+    there, too. remote: ask this store before a step is run, and give it what was made.
     Waits for another build that writes into `out`. Raises RecipeError, PluginFailed, StoreError and DeviceUnavailable
     (a phone is not there) before anything ran, and what `open_history` does; errors of stages, and of keeping it at the
     end, are in the result. A StoreError or PluginFailed afterwards leaves the earlier results.
     """
     started = time.monotonic()
+    emit = events.one_at_a_time(emit)
+    shared = for_build(remote, emit)
     if history is not None:
         open_history(history, create=True)  # hours before it is needed
     check_parts(recipe)
@@ -117,7 +121,9 @@ def build(
             plan = make_plan(recipe, facts)
         inputs = inputs_of(recipe, facts)
         checkout = _checkout(recipe, inputs) if history is not None else Checkout()
-        outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, began=started, emit=emit)
+        with shared as others:
+            keys = {"jobs": jobs, "refresh": refresh, "began": started, "remote": others}
+            outcome = run_plan(plan, store, logs=out / "logs", emit=emit, **keys)
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
             with _os_errors(store, out):

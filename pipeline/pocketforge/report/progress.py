@@ -16,6 +16,9 @@ from pocketforge.streams import json_text, printable, told
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+_VERBS = {"fetch": "fetched", "send": "sent"}
+_NOUNS = {"fetch": "fetching", "send": "sending"}
+
 
 @contextlib.contextmanager
 def progress(mode: str) -> Iterator[events.Emit]:
@@ -45,6 +48,9 @@ def _warnings(event: events.Event) -> None:
         case events.Warned(text):
             for line in told(text, "warning"):
                 say(line)
+        case events.EntryRefused(stage, lane, _, store, message):
+            for line in told(_refused(stage, lane, store, message), "warning"):
+                say(line)
         case events.Waiting(message):
             say(f"waiting: {message}")
 
@@ -63,6 +69,8 @@ def _plain(event: events.Event) -> None:
             say(f"  reused  {stage:<10} {lane}")
         case events.StepSkipped(stage, lane, _, because):
             say(f"  skipped {stage:<10} {lane}: {because}")
+        case events.Transferred(direction, stage, lane):
+            say(f"  {_VERBS[direction]:<7} {stage:<10} {lane}  {_moved(event)}")
         case _:
             _warnings(event)
 
@@ -104,6 +112,19 @@ def _bars() -> Iterator[events.Emit]:
                 bars.console.print(words(("  failed  ", "red"), f"{stage:<10} {_short(lane)}"))
             case events.StepSkipped(stage, lane, _, because):
                 bars.console.print(f"  skipped {stage:<10} {_short(lane)}: {because}")
+            case events.Transferring(direction, stage, lane, key, done_bytes, size_bytes, bytes_per_s):
+                if (direction, key) not in tasks:
+                    what = f"{_NOUNS[direction]} {stage} {_short(lane)}"
+                    tasks[direction, key] = bars.add_task(what, total=1.0, news="")
+                news = f"{done_bytes / 1e6:.1f} of {size_bytes / 1e6:.1f} MB, {bytes_per_s / 1e6:.1f} MB/s"
+                bars.update(tasks[direction, key], completed=done_bytes / size_bytes, news=news)
+            case events.Transferred(direction, stage, lane, key):
+                close(direction, key)
+                what = f"{stage:<10} {_short(lane)}  {_moved(event)}"
+                bars.console.print(words((f"  {_VERBS[direction]:<7} ", "green"), what))
+            case events.EntryRefused(stage, lane, key, store, message):
+                close("fetch", key)
+                bars.console.print(f"  warning: {_refused(stage, lane, store, message)}", style="yellow")
             case events.Warned(message):
                 bars.console.print(f"  warning: {message}", style="yellow")
             case events.Waiting(message):
@@ -111,6 +132,17 @@ def _bars() -> Iterator[events.Emit]:
 
     with bars:
         yield emit
+
+
+def _moved(event: events.Transferred) -> str:
+    """How much a transfer moved, and how fast."""
+    rate = event.moved_bytes / 1e6 / max(event.wall_s, 1e-3)
+    part = "" if event.moved_bytes == event.size_bytes else f" ({event.moved_bytes / 1e6:.2f} MB now)"
+    return f"{event.size_bytes / 1e6:.2f} MB{part} at {rate:.1f} MB/s"
+
+
+def _refused(stage: str, lane: str, store: str, message: str) -> str:
+    return f"the result of {stage}[{lane}] in {store} is refused: {message}; the step is run"
 
 
 def _short(lane: str) -> str:

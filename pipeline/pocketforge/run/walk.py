@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,6 +27,7 @@ from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.made import made
 from pocketforge.run.make import Maker
 from pocketforge.run.processes import Processes
+from pocketforge.run.remote import NoRemote, Remote
 from pocketforge.run.scratch import own_sockets
 from pocketforge.run.store import Entry, Store
 
@@ -66,17 +66,20 @@ def run_plan(
     refresh: bool = False,
     began: float | None = None,
     emit: events.Emit = events.ignore,
+    remote: Remote | None = None,
 ) -> Outcome:
     """Run what is not stored. Raises KeyboardInterrupt on ^C, after every stage was stopped.
 
     jobs: steps at a time. refresh: run every step again, also those that are stored. logs: a folder for the
-    output of stages, one file each. began: the monotonic time that steps' offsets are from; without it, now.
+    output of stages, one file each. began: the monotonic time that steps' offsets are from; without it, now. remote: a
+    store that is asked before a step is run, and gets what was made.
     """
     own_sockets()
     began = time.monotonic() if began is None else began
     for tried in range(_TRIES):
         # Again: what the first try ran anew is not run a second time.
-        outcome = _Run(plan, store, logs, max(jobs, 1), refresh and not tried, began, emit).run()
+        again = refresh and not tried
+        outcome = _Run(plan, store, logs, max(jobs, 1), again, began, emit, remote or NoRemote()).run()
         gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
         if not gone:
             return outcome
@@ -88,9 +91,18 @@ class _Run:
     """One walk: which steps are reused, which may start, how each ended. Making a result is make.py's."""
 
     def __init__(
-        self, plan: Plan, store: Store, logs: Path, jobs: int, refresh: bool, began: float, emit: events.Emit
+        self,
+        plan: Plan,
+        store: Store,
+        logs: Path,
+        jobs: int,
+        refresh: bool,
+        began: float,
+        emit: events.Emit,
+        remote: Remote,
     ) -> None:
         self.plan = plan
+        self._remote = remote
         self.store = store
         self.logs = logs
         self.jobs = jobs
@@ -98,7 +110,7 @@ class _Run:
         self.outcome = Outcome()
         self._refresh = {s.key for s in plan.steps} if refresh else set()
         # Neither of these knows this object: it goes with its last reference, and with it the store's hold on entries.
-        self.emit = _one_at_a_time(emit)
+        self.emit = events.one_at_a_time(emit)
         self._told: set[str] = set()  # steps whose stored results are of other files
         again = (self._refresh, self._told)
         self._processes = Processes(functools.partial(_preload, plan, self.outcome.entries, store, again))
@@ -168,6 +180,14 @@ class _Run:
             self.store.discard(step.key)
             return None
 
+    def _fetched(self, step: Step) -> Entry | None:
+        """The same of a remote store, from which it comes into this one."""
+        stopping = self._processes.stopping.is_set
+        there = self._remote.fetch(
+            step, self.store, lambda entry: self._inputs.difference(step, entry) is None, stopping
+        )
+        return self._stored(step) if there else None
+
     def _reused(self, step: Step, entry: Entry) -> None:
         self.store.touch(step.key)
         # The record first: a step whose entry is there counts as passed unless its record says otherwise.
@@ -224,13 +244,14 @@ class _Run:
         # With the key: a lane has several steps of one stage (a benchmark on each device, a second finetune).
         log = self.logs / f"{step.stage}-{step.lane[:160]}-{step.key[:8]}.log".replace("/", "_")
         try:
-            with self.store.lock(step.key, self._processes.stopping.is_set), self._alone(step):
+            with self.store.lock(step.key, self._processes.stopping.is_set):
                 # Another build may have made it while we waited for the lock.
-                entry = None if step.key in self._refresh else self._stored(step)
+                entry = None if step.key in self._refresh else self._stored(step) or self._fetched(step)
                 if entry is not None:
                     self._reused(step, entry)
                     return
-                entry = self._maker.make(step, log, started)
+                with self._alone(step):
+                    entry = self._maker.make(step, log, started)
         except PocketforgeError as error:
             if self._processes.stopping.is_set():
                 return
@@ -269,6 +290,7 @@ class _Run:
         )
         self.outcome.entries[step.key] = entry
         self.emit(events.StepFinished(step.stage, step.lane, step.key, about.wall_s))
+        self._remote.publish(step, entry)
 
     def _when(self, started: float) -> tuple[float, float]:
         """From when to when a step ran that ends now, waiting for its turn included, from the build's beginning."""
@@ -287,16 +309,6 @@ class _Run:
 
         with hold_of_machine(what, waits, give_up=self._processes.stopping.is_set):
             yield
-
-
-def _one_at_a_time(emit: events.Emit) -> events.Emit:
-    lock = threading.Lock()
-
-    def emit_alone(event: events.Event) -> None:
-        with lock:
-            emit(event)
-
-    return emit_alone
 
 
 def _preload(plan: Plan, entries: Mapping[str, Entry], store: Store, again: Iterable[Collection[str]]) -> Sequence[str]:
