@@ -16,6 +16,7 @@ ENVIRONMENTS_VARIABLE = "POCKETFORGE_ENVIRONMENTS_DIR"
 PHONES_VARIABLE = "POCKETFORGE_PHONES_DIR"
 LOCKS_VARIABLE = "POCKETFORGE_LOCKS_DIR"
 HISTORY_VARIABLE = "POCKETFORGE_HISTORY"
+CLUSTER_VARIABLE = "POCKETFORGE_CLUSTER_DIR"
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
@@ -61,6 +62,13 @@ def history_file() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("pocketforge", appauthor=False) / "history.sqlite"
+
+
+def cluster_dir() -> Path:
+    """Certificates by which the machines of a cluster know each other: no cache, and no more than one cluster's."""
+    from platformdirs import user_data_path
+
+    return _chosen(CLUSTER_VARIABLE) or user_data_path("pocketforge", appauthor=False) / "cluster"
 
 
 def locks_dir() -> Path:

@@ -30,6 +30,8 @@ HEAVY = {
     "alembic",
     "psycopg",
     "ruptures",
+    "distributed",
+    "dask",
 }
 
 

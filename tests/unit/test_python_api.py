@@ -33,7 +33,8 @@ from pocketforge.recipe.toml import parse_recipe
 FUNCTIONS = {
     "build": "(recipe: 'PathLike', *, targets: 'str | Sequence[str]' = (), out: 'PathLike | None' = None, "
     "cache: 'PathLike | None' = None, jobs: 'int' = 1, refresh: 'bool' = False, keep_failed: 'bool' = False, "
-    "phones: 'str | Sequence[str]' = (), history: 'str | None' = None, "
+    "phones: 'str | Sequence[str]' = (), history: 'str | None' = None, engine: 'str' = 'local', "
+    "scheduler: 'str' = '', certificates: 'PathLike | None' = None, insecure: 'bool' = False, "
     "progress: 'bool | Callable[[events.Event], None]' = False) -> 'Report'",
     "load_report": "(path: 'PathLike') -> 'Report'",
     "gate": "(report: 'Report | PathLike', recipe: 'PathLike | None' = None, *, "

@@ -13,7 +13,7 @@ from pocketforge import events
 from pocketforge.api.arguments import within
 from pocketforge.api.report import Report, of_build
 from pocketforge.errors import RecipeError, StageFailed
-from pocketforge.folders import cache_dir, own_modules
+from pocketforge.folders import cache_dir, cluster_dir, own_modules
 
 if TYPE_CHECKING:
     from pocketforge.commands.gate import Gated
@@ -35,6 +35,10 @@ def build(
     keep_failed: bool = False,
     phones: str | Sequence[str] = (),
     history: str | None = None,
+    engine: str = "local",
+    scheduler: str = "",
+    certificates: PathLike | None = None,
+    insecure: bool = False,
     progress: bool | Callable[[events.Event], None] = False,
 ) -> Report:
     """Build, verify, benchmark and gate every target of a recipe: `pocketforge build`.
@@ -54,6 +58,11 @@ def build(
         phones: `adb`, `adb:SERIAL` or `adb:all`: run on these too, also where the recipe has no device for them.
         history: Keep the build there, too: `on` (the user's own file), `off`, a file or a URL of PostgreSQL;
             POCKETFORGE_HISTORY where it is None. What keeping it met is in the report's `not_kept`.
+        engine: `local`, or `dask`: the workers of a cluster run the steps.
+        scheduler: Of that cluster, `tls://HOST:PORT`.
+        certificates: The folder of `pocketforge cluster init`; POCKETFORGE_CLUSTER_DIR, else one among the user's data,
+            where it is None.
+        insecure: Allow `tcp://` off loopback, where anybody on the way can run code on every worker.
         progress: True tells of steps on stderr. A function is called with each event, from the build's threads, one at
             a time; what it raises stops the build, and is raised by `build`.
 
@@ -68,6 +77,8 @@ def build(
     """
     from pocketforge.api.told import events_told
     from pocketforge.commands.build import build as build_it
+    from pocketforge.commands.cluster import Cluster
+    from pocketforge.commands.cluster import asked as asked_cluster
     from pocketforge.history.places import asked
     from pocketforge.recipe.shipped import recipe_path
     from pocketforge.recipe.toml import load_recipe
@@ -79,6 +90,8 @@ def build(
             "a build starts processes, and this one is daemonic, which may start none",
             "call it in the program itself, or in a worker of concurrent.futures.ProcessPoolExecutor",
         )
+    folder = cluster_dir() if certificates is None else Path(certificates)
+    cluster = asked_cluster(engine, Cluster(scheduler, folder, insecure))
     loaded = load_recipe(recipe_path(os.fspath(recipe)))
     with stage_server.current().in_use(), events_told(progress) as emit:
         built = build_it(
@@ -91,6 +104,7 @@ def build(
             keep_failed=keep_failed,
             phones=_several(phones),
             history=asked(history),
+            cluster=cluster,
             emit=emit,
         )
     return of_build(built)

@@ -9,7 +9,9 @@ import click
 from pocketforge.cli.built import show_built
 from pocketforge.cli.options import (
     cache_option,
+    certificates_option,
     history_option,
+    insecure_option,
     jobs_option,
     json_option,
     out_option,
@@ -33,6 +35,16 @@ from pocketforge.report.progress import progress
     help="Run on this connected phone too, or on all of them, also where the recipe has no device for it.",
 )  # fmt: skip
 @history_option
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where steps run: here, or on the workers of a cluster.",
+)
+@click.option("--scheduler", metavar="tls://HOST:PORT", default="", help="Of the cluster, for --engine dask.")
+@certificates_option
+@insecure_option
 @progress_option
 @verbose_option
 @json_option
@@ -48,6 +60,10 @@ def command(
     keep_failed: bool,
     device: tuple[str, ...],
     history: str | None,
+    engine: str,
+    scheduler: str,
+    certificates: Path | None,
+    insecure: bool,
     progress_mode: str,
     verbose: bool,
     as_json: bool,
@@ -69,6 +85,10 @@ def command(
             keep_failed=keep_failed,
             phones=device,
             history=history,
+            engine=engine,
+            scheduler=scheduler,
+            certificates=certificates,
+            insecure=insecure,
             progress=emit,
         )
     show_built(ctx, report, verbose=verbose, as_json=as_json)

@@ -12,7 +12,7 @@ from pocketforge.cli.options import cache_option, echo, json_option, print_json
 from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 _MOST = 1e18
 
@@ -102,7 +102,7 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
     help="Only results not used for so long (30d).",
 )  # fmt: skip
 @click.option(
-    "--keep-bytes", type=Quantity("size", _BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
+    "--keep-bytes", type=Quantity("size", BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
     help="Remove the least recently used until so much is left (5GB).",
 )  # fmt: skip
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before removing everything.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge import events
+from pocketforge.commands.cluster import Cluster, joined
 from pocketforge.commands.why import explain_failures
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, PocketforgeError, StoreError
 from pocketforge.facts.checkout import Checkout, checkout_of
@@ -34,6 +35,7 @@ from pocketforge.results.baselines import baselines_of
 from pocketforge.results.output_folder import CHECKPOINT, PAGE, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
+from pocketforge.run.engine import Start
 from pocketforge.run.inputs import unchanged
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
@@ -87,17 +89,39 @@ def build(
     keep_failed: bool = False,
     phones: Sequence[str] = (),
     history: Place | None = None,
+    cluster: Cluster | None = None,
     emit: events.Emit = events.ignore,
 ) -> Built:
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
     targets: only these, and the report is of a recipe that has no others; all where none are named. phones: "adb",
     "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them. history: keep the build
-    there, too.
+    there, too. cluster: its workers run the steps; this machine where there is none.
     Waits for another build that writes into `out`. Raises RecipeError, PluginFailed, StoreError and DeviceUnavailable
     (a phone is not there) before anything ran, and what `open_history` does; errors of stages, and of keeping it at the
     end, are in the result. A StoreError or PluginFailed afterwards leaves the earlier results.
     """
+    with joined(cluster) as engine_of:
+        return _build(
+            recipe, engine_of, cache=cache, out=out, targets=targets, jobs=jobs, refresh=refresh,
+            keep_failed=keep_failed, phones=phones, history=history, emit=emit,
+        )  # fmt: skip
+
+
+def _build(
+    recipe: Recipe,
+    engine_of: Callable[[Facts], Start | None],
+    *,
+    cache: Path,
+    out: Path,
+    targets: Collection[str],
+    jobs: int,
+    refresh: bool,
+    keep_failed: bool,
+    phones: Sequence[str],
+    history: Place | None,
+    emit: events.Emit,
+) -> Built:
     started = time.monotonic()
     if history is not None:
         open_history(history, create=True)  # hours before it is needed
@@ -117,7 +141,9 @@ def build(
             plan = make_plan(recipe, facts)
         inputs = inputs_of(recipe, facts)
         checkout = _checkout(recipe, inputs) if history is not None else Checkout()
-        outcome = run_plan(plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, emit=emit)
+        outcome = run_plan(
+            plan, store, logs=out / "logs", jobs=jobs, refresh=refresh, engine=engine_of(facts), emit=emit
+        )
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
             with _os_errors(store, out):
