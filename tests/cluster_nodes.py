@@ -137,6 +137,8 @@ def _pretend(about: dict[str, Any]) -> None:
     import dataclasses
 
     from pocketforge.commands import cluster as commands
+    from pocketforge.facts.phones import Connected
+    from pocketforge.run.cluster.offers import PHONE
 
     really = commands.offer_here
 
@@ -150,7 +152,7 @@ def _pretend(about: dict[str, Any]) -> None:
                 resources=offer.resources | set(about.get("resources", ())),
                 machine=about.get("machine", offer.machine),
             ),
-            phones,
+            [*phones, *(Connected(each.removeprefix(PHONE), each) for each in about.get("resources", ()))],
         )
 
-    commands.offer_here = pretended
+    vars(commands)["offer_here"] = pretended

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from told_spec import ToldSpec
 
 from pocketforge.errors import DeviceUnavailable, PocketforgeError, RecipeError, StageFailed, StoreError
+from pocketforge.facts import phones
 from pocketforge.run.cluster import addresses, certificates, transfer
 from pocketforge.run.cluster.offers import Asked, Offer, asked_of, from_text, lacking, to_text
 from pocketforge.run.cluster.placement import Node, NodeLost, NodeUnfit, Pool, TooLittleMemory, run_somewhere
@@ -245,3 +246,19 @@ def test_no_file_lands_outside_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(PocketforgeError, match="outside its folder"):
         transfer.write(tmp_path / "in", [Piece(name, 0, b"x")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_phones_of_workers_count_as_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_adb(wanted: object) -> list[phones.Connected]:
+        raise DeviceUnavailable("no adb")
+
+    monkeypatch.setattr(phones, "_connected_here", no_adb)
+    far = phones.Connected("S1", "S1: Pixel 4")
+    with phones.also([far]):
+        assert phones.connected({"S1"}) == [far]
+    with pytest.raises(DeviceUnavailable, match="no adb"):
+        phones.connected()
+    here = phones.Connected("S2", "S2: another")
+    monkeypatch.setattr(phones, "_connected_here", lambda wanted: [here] if not wanted else [])
+    with phones.also([far]):
+        assert phones.connected({"S1"}) == [here, far]

@@ -41,9 +41,9 @@ def command(
     keep: float | None,
     patience: float,
 ) -> None:
-    """Run steps of other machines' builds here, one at a time, until ^C.
+    """Run steps of other machines' builds here.
 
-    SCHEDULER is tls://HOST:PORT. A build takes no worker whose Pocketforge, Python or toolchains are other than its
+    One at a time, until ^C. SCHEDULER is tls://HOST:PORT. A build takes no worker whose Pocketforge, Python or toolchains are other than its
     own. What a worker may do to this machine: `pocketforge docs cluster`.
     """
     from pocketforge.commands.cluster import Cluster, WorkerRequest, serve_worker

@@ -13,7 +13,7 @@ from pathlib import Path
 from pocketforge.errors import DeviceError, RecipeError
 from pocketforge.facts.gather import host_identity
 from pocketforge.facts.phones import Connected, also, connected
-from pocketforge.facts.versions import installed_versions
+from pocketforge.facts.versions import installed_versions, version_of
 from pocketforge.plan.steps import Facts
 from pocketforge.run.cluster import addresses, engine, link, serve
 from pocketforge.run.cluster.limits import Limits
@@ -120,6 +120,8 @@ def offer_here(name: str, withheld: Collection[str], memory_bytes: int) -> tuple
         "consumer mediapipe": MEDIAPIPE.words,
         "consumer litert_js": WEB.words,
         "consumer onnxruntime_web": WEB.words,
+        "consumer mobile_checker": f"onnxruntime {version_of('onnxruntime')}",
+        **_x86_hosts(),
         **serials,
     }
     resources = {HOST_BENCH, *serials} | ({EMULATOR} if facts[EMULATOR] != "none" else set())
@@ -134,6 +136,16 @@ def offer_here(name: str, withheld: Collection[str], memory_bytes: int) -> tuple
         ),
         phones,
     )
+
+
+def _x86_hosts() -> dict[str, str]:
+    """Those of the shipped profiles that this machine can play; a user's own profile is not known beforehand."""
+    from pocketforge.devices.profile_files import find_profile, load_any, shipped_profiles
+    from pocketforge.devices.x86.device import identity
+    from pocketforge.devices.x86.hosts import X86Host
+
+    profiles = {name: load_any(find_profile(name)) for name in shipped_profiles() if name.startswith("x86-")}
+    return {f"x86 host {name}": identity(each) for name, each in profiles.items() if isinstance(each, X86Host)}
 
 
 def _phones() -> list[Connected]:

@@ -46,6 +46,8 @@ def run_step(content: bytes, topic: str, name: str) -> Answer:
         return _node().run(content, Signals(lambda word: dask_worker.log_event(topic, {**word, "of": name}), given_up))
     except PocketforgeError as error:
         return Answer(error)
+    except Exception as error:  # else it would look like a worker that is lost
+        return Answer(StageFailed(f"a worker could not run it: {first_line(error)}"))
 
 
 def there(dask_scheduler: Any = None) -> list[str]:
