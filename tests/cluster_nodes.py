@@ -49,8 +49,12 @@ class Cluster:
         self.folder, self.certificates = folder, certificates
         self._programs: list[Program] = []
         kind = "tcp" if certificates is None else "tls"
-        self.scheduler = self._start("scheduler", f"{kind}://127.0.0.1:0", "--serve-on-stderr")
-        self.address = self.scheduler.wait_for("127.0.0.1:")
+        self.scheduler, self.address = self.serve(f"{kind}://127.0.0.1:0")
+
+    def serve(self, address: str) -> tuple[Program, str]:
+        """A scheduler, and where it is."""
+        program = self._start("scheduler", address, "--serve-on-stderr")
+        return program, program.wait_for("127.0.0.1:")
 
     def worker(self, name: str, *options: str, limit_bytes: int = 0, **about: Any) -> Program:
         """One that serves already. about: `facts`, `resources`, `versions`. limit_bytes: of any file that it writes."""

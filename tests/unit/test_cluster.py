@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_nodes import Cluster, alive, cluster, gone
+from cluster_nodes import Cluster, cluster, gone
 from told_spec import ToldSpec
 
 from pocketforge import events
@@ -221,7 +221,7 @@ def test_who_has_no_certificate_of_the_authority_is_not_spoken_to(nodes: Cluster
         pytest.fail("strangers were let in")
 
 
-def test_a_scheduler_that_is_gone_ends_the_build_and_the_workers_steps(tmp_path: Path, forge: Forge) -> None:
+def test_a_scheduler_that_is_gone_ends_the_build_and_a_new_one_finds_the_workers(tmp_path: Path, forge: Forge) -> None:
     """The last, with a cluster of its own."""
     with cluster(tmp_path / "own") as own:
         worker = own.worker("a")
@@ -237,4 +237,8 @@ def test_a_scheduler_that_is_gone_ends_the_build_and_the_workers_steps(tmp_path:
         assert "the scheduler is gone" in error.message
         assert gone(forge.pid("long"))
         assert "is gone; waiting for it" in worker.wait_for("is gone")
-        assert alive(worker.process.pid)
+        worker.lines.clear()
+        own.serve(own.address)
+        worker.wait_for("worker a serves")
+        with link.connected(parse(own.address), tmp_path) as forge.there:
+            assert forge.run(forge.step("next")).errors == {}

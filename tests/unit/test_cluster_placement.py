@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from fake_stages import make_step
@@ -15,6 +17,7 @@ from told_spec import ToldSpec
 from pocketforge.errors import DeviceUnavailable, PocketforgeError, RecipeError, StageFailed, StoreError
 from pocketforge.facts import phones
 from pocketforge.run.cluster import addresses, certificates, transfer
+from pocketforge.run.cluster.limits import Limits, Watchdog, resident_bytes
 from pocketforge.run.cluster.offers import Asked, Offer, asked_of, from_text, lacking, to_text
 from pocketforge.run.cluster.placement import Node, NodeLost, NodeUnfit, Pool, TooLittleMemory, run_somewhere
 from pocketforge.run.cluster.wire import Piece
@@ -262,3 +265,45 @@ def test_phones_of_workers_count_as_connected(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(phones, "_connected_here", lambda wanted: [here] if not wanted else [])
     with phones.also([far]):
         assert phones.connected({"S1"}) == [here, far]
+
+
+class Stopped:
+    """In the place of a step's processes."""
+
+    def __init__(self) -> None:
+        self.called = threading.Event()
+
+    def stop(self) -> None:
+        self.called.set()
+
+
+@pytest.mark.parametrize(
+    ("limits", "given_up", "says"),
+    [
+        (Limits(), True, "nobody waits for it"),
+        (Limits(seconds=0.001), False, "it took longer than the 0 s that the worker gives a step"),
+        (Limits(memory_bytes=1000), False, "it had more than the 0.0 GB that the worker gives a step"),
+    ],
+)
+def test_a_step_over_a_limit_is_ended(limits: Limits, given_up: bool, says: str) -> None:
+    processes = Stopped()
+    watchdog = Watchdog(limits, cast(Any, processes), lambda: given_up)
+    watchdog.pid = os.getpid()
+    with watchdog:
+        assert processes.called.wait(20)
+    assert watchdog.verdict is not None and says in watchdog.verdict.message
+    assert watchdog.memory_bytes == limits.memory_bytes
+
+
+def test_a_step_within_its_limits_is_left_alone() -> None:
+    processes = Stopped()
+    with Watchdog(Limits(1000, 10**15), cast(Any, processes), never):
+        assert not processes.called.wait(0.5)
+    assert resident_bytes(os.getpid()) > 10**6 and resident_bytes(0) == 0
+
+
+def test_emulated_steps_run_beside_each_other_on_one_machine() -> None:
+    pool = pool_of(offer("a", "emulator", machine="m"), offer("b", "emulator", machine="m"))
+    asked = Asked({}, frozenset({"emulator"}))
+    with pool.taken("x", asked, never, {}) as one, pool.taken("y", asked, never, {}) as other:
+        assert {one.offer.name, other.offer.name} == {"a", "b"}

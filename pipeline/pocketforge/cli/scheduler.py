@@ -16,7 +16,8 @@ from pocketforge.cli.options import certificates_option, echo, insecure_option
 def command(address: str, certificates: Path | None, insecure: bool) -> None:
     """Serve a cluster: what builds and workers connect to.
 
-    At ADDRESS, tls://HOST:PORT (port 0 takes a free one), until ^C; prints where it serves. It runs no steps and holds no files: builds and workers meet here.
+    At ADDRESS, tls://HOST:PORT (port 0 takes a free one), until ^C; prints where it serves. It runs no
+    steps and holds no files.
     """
     from pocketforge.commands.cluster import Cluster, serve_scheduler
     from pocketforge.folders import cluster_dir

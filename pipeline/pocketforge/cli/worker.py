@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """Run steps of other machines' builds here.
 
-    One at a time, until ^C. SCHEDULER is tls://HOST:PORT. A build takes no worker whose Pocketforge, Python or toolchains are other than its
-    own. What a worker may do to this machine: `pocketforge docs cluster`.
+    One at a time, until ^C. SCHEDULER is tls://HOST:PORT. A build takes no worker whose Pocketforge, Python or tools
+    are other than its own. What a worker may do to this machine: `pocketforge docs cluster`.
     """
     from pocketforge.commands.cluster import Cluster, WorkerRequest, serve_worker
     from pocketforge.folders import cluster_dir

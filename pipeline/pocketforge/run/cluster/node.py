@@ -38,6 +38,8 @@ from pocketforge.run.store import Entry, Store
 
 # Of a log, what a build is sent of it.
 _LOG_BYTES = 8 << 20
+# Files of a build that went away in the middle of sending them are kept so long.
+_ARRIVES_S = 6 * 3600
 Say = Callable[[Mapping[str, object]], None]
 
 
@@ -84,6 +86,7 @@ class Node:
         self._mirrors = Mirrors(root.resolve() / "mirrors")  # beside the store: what stages open in that is not noted
         self._receiving: dict[str, contextlib.ExitStack] = {}
         self._folders: dict[str, Path] = {}
+        self._since: dict[str, float] = {}
         self._server = contextlib.ExitStack()
         self._preloaded: set[str] = set()
         self._running: Processes | None = None
@@ -103,10 +106,13 @@ class Node:
 
     def begin(self, token: str, *, mirror: bool) -> None:
         """Files will come, of a result or of a mirror. token: the sender's, which no other has."""
+        for old, since in list(self._since.items()):
+            if time.monotonic() - since > _ARRIVES_S:
+                self._forget(old)
         stack = contextlib.ExitStack()
         folder = self._mirrors.arriving(token) if mirror else stack.enter_context(self.store.workspace())
         with self._lock:
-            self._receiving[token], self._folders[token] = stack, folder
+            self._receiving[token], self._folders[token], self._since[token] = stack, folder, time.monotonic()
 
     def take(self, token: str, parts: Sequence[Piece]) -> None:
         transfer.write(self._folders[token], parts)
@@ -249,6 +255,7 @@ class Node:
         with self._lock:
             stack = self._receiving.pop(token, None)
             self._folders.pop(token, None)
+            self._since.pop(token, None)
         if stack is not None:
             stack.close()
 

@@ -23,7 +23,7 @@ class Offer:
         machine: Which machine it is on: workers of one machine share its processors.
         versions: Of Pocketforge's own code, of Python and of each toolchain.
         facts: What keys of steps say of a machine: name → words, as in `Facts`; of phones, `phone:SERIAL` → identity.
-        resources: What there is once: `host-bench`, `emulator`, `phone:SERIAL`.
+        resources: Its devices: `host-bench` and `phone:SERIAL`, which a machine has once, and `emulator`.
         memory_bytes: That it gives to a step; 0 for no limit.
     """
 
@@ -41,7 +41,7 @@ class Asked:
 
     Attributes:
         facts: Words that its key has of the machine: only where they hold is its result that of the key.
-        resources: What it has alone while it runs.
+        resources: Devices that it runs on.
         whole_machine: Nothing else of this build may run on the machine meanwhile.
         more_than_bytes: The memory that was too little.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pocketforge.errors import DeviceUnavailable, StageFailed, StoreError
-from pocketforge.run.cluster.offers import PHONE, Asked, Offer, lacking, stale
+from pocketforge.run.cluster.offers import EMULATOR, PHONE, Asked, Offer, lacking, stale
 
 Result = TypeVar("Result")
 
@@ -149,8 +149,8 @@ class Pool:
         ]
         if any(other.whole_machine for other in beside) or (asked.whole_machine and beside):
             return False
-        # What the machine has once: two of its workers may both offer it.
-        return not any(asked.resources & other.resources for other in beside)
+        # What the machine has once: two of its workers may both offer it. Emulators run as many as there are workers.
+        return not any((asked.resources & other.resources) - {EMULATOR} for other in beside)
 
     def _nobody(self, name: str, asked: Asked) -> DeviceUnavailable | StageFailed:
         there = [lacking(node.offer, asked) for node in self._nodes.values()]

@@ -73,7 +73,7 @@ async def _worker(address: Address, certificates: Path, node: Node, patience_s: 
             connected = await Worker(
                 str(address), nthreads=1, name=node.offer.name, security=security(address, certificates),
                 dashboard=False, dashboard_address="127.0.0.1:0", memory_limit=0, death_timeout=_CONNECT_S,
-                host="127.0.0.1" if address.is_loopback else None,
+                host=address.host if address.is_loopback else None,
             )  # fmt: skip
         except (OSError, TimeoutError, ValueError) as error:
             if loop.time() - seen > patience_s:
