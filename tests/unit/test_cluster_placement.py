@@ -156,6 +156,21 @@ def test_a_death_before_the_step_began_is_not_counted() -> None:
     assert run(pool_of(*map(offer, "abcd")), ANYTHING, run_on) == "done"
 
 
+def test_a_step_whose_workers_are_always_lost_is_not_tried_for_ever() -> None:
+    pool = pool_of(offer("a"), patience_s=60)
+    tried: list[str] = []
+
+    def run_on(node: Node) -> str:
+        tried.append(node.offer.name)
+        pool.lost(node.address)
+        pool.update({"at a": offer("a")})
+        raise NodeLost("at another", at_work=False, why="OSError: reset")
+
+    with pytest.raises(StageFailed, match=r"10 times in a row its worker was lost, last a: OSError: reset"):
+        run(pool, ANYTHING, run_on)
+    assert len(tried) == 10
+
+
 def test_a_worker_without_room_is_passed_over_and_told_of_where_it_is_the_last() -> None:
     def run_on(node: Node) -> str:
         if node.offer.name == "full":

@@ -105,11 +105,9 @@ class _DaskLink:
         except PocketforgeError:
             raise
         except Exception as error:  # Dask has many words for a worker that is not there
-            raise NodeLost(address, at_work=False) from error
+            raise NodeLost(address, at_work=False, why=first_line(error)) from error
 
     def run(self, address: str, content: bytes, heard: Callable[[Word], None], is_there: Callable[[], bool]) -> Answer:
-        from distributed import TimeoutError as DaskTimeout
-
         from pocketforge.run.cluster import carrier
 
         begun = threading.Event()
@@ -129,16 +127,18 @@ class _DaskLink:
                 allow_other_workers=False, pure=False, retries=0,
             )  # fmt: skip
             self._futures.add(future)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
         try:
-            while True:
-                try:
-                    answer: Answer = future.result(timeout=_LOOK_EACH_S)
-                    return answer
-                except (DaskTimeout, TimeoutError):
-                    if not is_there():
-                        raise NodeLost(address, at_work=begun.is_set()) from None
-                except Exception as error:  # KilledWorker, a cancelled future, a scheduler that is gone
-                    raise NodeLost(address, at_work=begun.is_set()) from error
+            # Not result(timeout=…): one that is called off by its time-out may give a cancelled future.
+            while not done.wait(_LOOK_EACH_S):
+                if not is_there():
+                    raise NodeLost(address, at_work=begun.is_set(), why="it is not there any more")
+            try:
+                answer: Answer = future.result()
+            except Exception as error:  # KilledWorker, a cancelled future, a scheduler that is gone
+                raise NodeLost(address, at_work=begun.is_set(), why=type(error).__name__) from error
+            return answer
         finally:
             with self._lock:
                 self._futures.discard(future)

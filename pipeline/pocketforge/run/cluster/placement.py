@@ -17,16 +17,20 @@ Result = TypeVar("Result")
 
 # A step that this many workers died of is not given to another.
 MOST_DEATHS = 2
+# Connections that break before a step begins say nothing of it; but no step is tried for ever.
+MOST_LOSSES = 10
 _POLL_S = 0.2
 
 
 class NodeLost(Exception):
-    """A worker is gone. at_work: whether the step had begun there, so that it may have been the step's doing."""
+    """A worker is gone. at_work: whether the step had begun there, so that it may have been the step's doing. why: how
+    that was seen."""
 
-    def __init__(self, address: str, *, at_work: bool) -> None:
+    def __init__(self, address: str, *, at_work: bool, why: str = "") -> None:
         super().__init__(address)
         self.address = address
         self.at_work = at_work
+        self.why = why
 
 
 class NodeUnfit(Exception):
@@ -171,6 +175,7 @@ def run_somewhere(
     where no worker has room for it.
     """
     died: list[str] = []
+    losses = 0
     unfit: dict[str, StoreError] = {}
     while True:
         try:
@@ -180,12 +185,18 @@ def run_somewhere(
             pool.lost(lost.address)
             if stopping():
                 raise StageFailed("interrupted") from None
+            losses += 1
             if lost.at_work:
-                died.append(node.offer.name)
+                died.append(f"{node.offer.name} ({lost.why})" if lost.why else node.offer.name)
             if len(died) >= MOST_DEATHS:
                 raise StageFailed(
                     f"{len(died)} workers died while they ran it: {', '.join(died)}",
                     "does it take the machine's memory? Look at the workers' own output",
+                ) from None
+            if losses >= MOST_LOSSES:
+                raise StageFailed(
+                    f"{losses} times in a row its worker was lost, last {node.offer.name}: {lost.why or 'it is gone'}",
+                    "is the network to the workers sound?",
                 ) from None
         except NodeUnfit as found:
             unfit[found.address] = found.error
