@@ -144,7 +144,11 @@ class _DaskLink:
                 self._futures.discard(future)
                 self._heard.pop(name, None)
             with contextlib.suppress(Exception):
-                future.cancel(force=True)
+                # To release it waits for nobody: the scheduler forgets it, and the worker its answer.
+                if done.is_set():
+                    future.release()
+                else:
+                    future.cancel(force=True)
 
     def stop(self) -> None:
         self._stopped.set()
