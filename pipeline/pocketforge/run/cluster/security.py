@@ -40,6 +40,10 @@ def settle() -> None:
             "distributed.worker.memory.pause": False,
             "distributed.worker.memory.terminate": False,
             "distributed.worker.profile.enabled": False,
+            # What its loops do while nothing happens: fifty times a second by default.
+            "distributed.admin.tick.interval": "500ms",
+            "distributed.admin.system-monitor.interval": "5s",
+            "distributed.scheduler.active-memory-manager.start": False,
             "distributed.comm.timeouts.connect": "10s",
             # A machine that went without a word (its cable): a build hears of it after so long.
             "distributed.comm.timeouts.tcp": "30s",
