@@ -20,6 +20,7 @@ REMOTE_VARIABLE = "POCKETFORGE_REMOTE_STORE"
 REMOTE_PUBLIC_KEY_VARIABLE = "POCKETFORGE_REMOTE_PUBLIC_KEY"
 REMOTE_SIGNING_KEY_VARIABLE = "POCKETFORGE_REMOTE_SIGNING_KEY"
 REMOTE_READ_ONLY_VARIABLE = "POCKETFORGE_REMOTE_READ_ONLY"
+CLUSTER_VARIABLE = "POCKETFORGE_CLUSTER_DIR"
 _SAFE_PATH = "PYTHONSAFEPATH"
 
 
@@ -65,6 +66,13 @@ def history_file() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("pocketforge", appauthor=False) / "history.sqlite"
+
+
+def cluster_dir() -> Path:
+    """Certificates by which the machines of a cluster know each other: no cache, and no more than one cluster's."""
+    from platformdirs import user_data_path
+
+    return _chosen(CLUSTER_VARIABLE) or user_data_path("pocketforge", appauthor=False) / "cluster"
 
 
 def locks_dir() -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -164,6 +165,32 @@ def _burn(spec: ToldSpec, out: Path, emit: Callable[..., None], seconds: float, 
         pass
 
 
+def _big(spec: Any, out: Path, emit: Any, size: int) -> None:
+    (out / "big.bin").write_bytes(bytes(range(250)) * (size // 250))
+
+
+def _kill_worker(spec: Any, out: Path, emit: Any) -> None:
+    """The program that this stage was started by."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    os.kill(parent.pid, signal.SIGKILL)
+    time.sleep(60)
+
+
+def _kill_worker_once(spec: Any, out: Path, emit: Any) -> None:
+    marker = Path(f"{spec['journal']}.{spec['name']}.killed")
+    if not marker.exists():
+        marker.touch()
+        _kill_worker(spec, out, emit)
+
+
+def _worker_name(spec: Any, out: Path, emit: Any) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    told = Path(f"/proc/{parent.pid}/cmdline").read_bytes().decode().split("\0")
+    (out / "worker").write_text(told[told.index("--name") + 1])
+
+
 ACTIONS: dict[str, Callable[..., None]] = {
     "sleep": _sleep,
     "burn": _burn,
@@ -174,6 +201,10 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "signal": _signal,
     "raise": _raise,
     "say": _say,
+    "big": _big,
+    "kill_worker": _kill_worker,
+    "kill_worker_once": _kill_worker_once,
+    "worker_name": _worker_name,
     "progress": _progress,
     "reject": _reject,
     "start_program": _start_program,

@@ -356,6 +356,13 @@ def test_click_and_rich_are_for_the_command_line_and_reports() -> None:
     assert not wrong, told(wrong)
 
 
+def test_the_cluster_alone_knows_dask_and_its_placement_does_not() -> None:
+    assert not only_in(of("distributed", "dask"), inside("run/cluster/"))
+    deciding = inside(*(f"run/cluster/{name}.py" for name in ("offers", "placement", "engine", "node", "mirror")))
+    wrong = [i for i in imports_of(PACKAGE) if deciding(i) and of("distributed", "dask")(i)]
+    assert not wrong, told(wrong)
+
+
 def test_databases_are_the_historys() -> None:
     assert not only_in(of("sqlalchemy", "alembic", "psycopg", "ruptures"), inside("history/"))
 

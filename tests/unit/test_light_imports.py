@@ -35,6 +35,8 @@ HEAVY = {
     "asyncssh",
     "s3fs",
     "botocore",
+    "distributed",
+    "dask",
 }
 
 

@@ -21,7 +21,7 @@ from pocketforge.recipe.toml import load_recipe
 from pocketforge.records import Measurement
 from pocketforge.results.gate import judge
 from pocketforge.results.phones import Noise, noise
-from pocketforge.run.walk import one_at_each_place
+from pocketforge.run.engine import one_at_each_place
 from pocketforge.specs.bench_phone import BenchPhoneSpec
 from pocketforge.stats import geometric_interval
 

@@ -34,6 +34,7 @@ FUNCTIONS = {
     "build": "(recipe: 'PathLike', *, targets: 'str | Sequence[str]' = (), out: 'PathLike | None' = None, "
     "cache: 'PathLike | None' = None, jobs: 'int' = 1, refresh: 'bool' = False, keep_failed: 'bool' = False, "
     "phones: 'str | Sequence[str]' = (), history: 'str | None' = None, remote_store: 'str | None' = None, "
+    "engine: 'str' = 'local', scheduler: 'str' = '', certificates: 'PathLike | None' = None, insecure: 'bool' = False, "
     "progress: 'bool | Callable[[events.Event], None]' = False) -> 'Report'",
     "load_report": "(path: 'PathLike') -> 'Report'",
     "gate": "(report: 'Report | PathLike', recipe: 'PathLike | None' = None, *, "

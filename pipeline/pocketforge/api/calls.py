@@ -13,7 +13,7 @@ from pocketforge import events
 from pocketforge.api.arguments import within
 from pocketforge.api.report import Report, of_build
 from pocketforge.errors import RecipeError, StageFailed
-from pocketforge.folders import cache_dir, own_modules
+from pocketforge.folders import cache_dir, cluster_dir, own_modules
 
 if TYPE_CHECKING:
     from pocketforge.commands.gate import Gated
@@ -36,6 +36,10 @@ def build(
     phones: str | Sequence[str] = (),
     history: str | None = None,
     remote_store: str | None = None,
+    engine: str = "local",
+    scheduler: str = "",
+    certificates: PathLike | None = None,
+    insecure: bool = False,
     progress: bool | Callable[[events.Event], None] = False,
 ) -> Report:
     """Build, verify, benchmark and gate every target of a recipe: `pocketforge build`.
@@ -57,6 +61,11 @@ def build(
             POCKETFORGE_HISTORY where it is None. What keeping it met is in the report's `not_kept`.
         remote_store: URL of a store that is asked before a step is run, and gets what was made; `off`;
             POCKETFORGE_REMOTE_STORE where it is None. Trouble with it is told as events, and fails no build.
+        engine: `local`, or `dask`: the workers of a cluster run the steps.
+        scheduler: Of that cluster, `tls://HOST:PORT`.
+        certificates: The folder of `pocketforge cluster init`; POCKETFORGE_CLUSTER_DIR, else one among the user's data,
+            where it is None.
+        insecure: Allow `tcp://` off loopback, where anybody on the way can run code on every worker.
         progress: True tells of steps on stderr. A function is called with each event, from the build's threads, one at
             a time; what it raises stops the build, and is raised by `build`.
 
@@ -71,6 +80,8 @@ def build(
     """
     from pocketforge.api.told import events_told
     from pocketforge.commands.build import build as build_it
+    from pocketforge.commands.cluster import Cluster
+    from pocketforge.commands.cluster import asked as asked_cluster
     from pocketforge.commands.remote import request_of
     from pocketforge.history.places import asked
     from pocketforge.recipe.shipped import recipe_path
@@ -83,6 +94,8 @@ def build(
             "a build starts processes, and this one is daemonic, which may start none",
             "call it in the program itself, or in a worker of concurrent.futures.ProcessPoolExecutor",
         )
+    folder = cluster_dir() if certificates is None else Path(certificates)
+    cluster = asked_cluster(engine, Cluster(scheduler, folder, insecure))
     loaded = load_recipe(recipe_path(os.fspath(recipe)))
     with stage_server.current().in_use(), events_told(progress) as emit:
         built = build_it(
@@ -96,6 +109,7 @@ def build(
             phones=_several(phones),
             history=asked(history),
             remote=request_of(remote_store),
+            cluster=cluster,
             emit=emit,
         )
     return of_build(built)

@@ -9,7 +9,9 @@ import click
 from pocketforge.cli.built import show_built
 from pocketforge.cli.options import (
     cache_option,
+    certificates_option,
     history_option,
+    insecure_option,
     jobs_option,
     json_option,
     out_option,
@@ -35,6 +37,16 @@ from pocketforge.report.progress import progress
 )  # fmt: skip
 @history_option
 @remote_option
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where steps run: here, or on the workers of a cluster.",
+)
+@click.option("--scheduler", metavar="tls://HOST:PORT", default="", help="Of the cluster, for --engine dask.")
+@certificates_option
+@insecure_option
 @progress_option
 @verbose_option
 @json_option
@@ -51,6 +63,10 @@ def command(
     device: tuple[str, ...],
     history: str | None,
     remote_store: str | None,
+    engine: str,
+    scheduler: str,
+    certificates: Path | None,
+    insecure: bool,
     progress_mode: str,
     verbose: bool,
     as_json: bool,
@@ -73,6 +89,10 @@ def command(
             phones=device,
             history=history,
             remote_store=remote_store,
+            engine=engine,
+            scheduler=scheduler,
+            certificates=certificates,
+            insecure=insecure,
             progress=emit,
         )
     show_built(ctx, report, verbose=verbose, as_json=as_json)

@@ -54,6 +54,9 @@ COMMANDS = {
     "sparse": ("pocketforge.cli.sparse", "Store pruned weights without their zeros, and get them back."),
     "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),
     "cache": ("pocketforge.cli.cache", "Show, verify and clear stored results, and share them by a remote store."),
+    "worker": ("pocketforge.cli.worker", "Run steps of other machines' builds here."),
+    "scheduler": ("pocketforge.cli.scheduler", "Serve a cluster: what builds and workers connect to."),
+    "cluster": ("pocketforge.cli.cluster", "Make a cluster's certificates, and show its workers."),
     "inspect": ("pocketforge.cli.inspect", "Show what is in an exported model file."),
     "size": (
         "pocketforge.cli.size",

@@ -93,6 +93,16 @@ remote_option: Callable[[F], F] = click.option(
     "[default: POCKETFORGE_REMOTE_STORE]",
 )  # fmt: skip
 
+certificates_option: Callable[[F], F] = click.option(
+    "--certificates", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+    help="Those of `cluster init`.  [default: POCKETFORGE_CLUSTER_DIR, else a folder among the user's data]",
+)  # fmt: skip
+
+insecure_option: Callable[[F], F] = click.option(
+    "--insecure", is_flag=True,
+    help="Allow tcp:// off loopback: whoever reaches the scheduler then runs code on every worker.",
+)  # fmt: skip
+
 
 def echo(text: object = "", *, err: bool = False) -> None:
     """A line: names in it that hold newlines make no second one."""

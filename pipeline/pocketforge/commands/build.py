@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge import events
+from pocketforge.commands.cluster import Cluster, joined
 from pocketforge.commands.remote import RemoteRequest, for_build
 from pocketforge.commands.why import explain_failures
 from pocketforge.errors import EXIT_GATE_FAILED, EXIT_OK, EXIT_STAGE, PocketforgeError, StoreError
@@ -35,6 +36,7 @@ from pocketforge.results.baselines import baselines_of
 from pocketforge.results.output_folder import CHECKPOINT, PAGE, REPORT, Draft, drafted, take
 from pocketforge.results.release import write_release
 from pocketforge.results.report import make_report, recipe_digest
+from pocketforge.run.engine import Start
 from pocketforge.run.inputs import unchanged
 from pocketforge.run.store import Store
 from pocketforge.run.walk import Outcome, run_plan
@@ -89,17 +91,41 @@ def build(
     phones: Sequence[str] = (),
     history: Place | None = None,
     remote: RemoteRequest | None = None,
+    cluster: Cluster | None = None,
     emit: events.Emit = events.ignore,
 ) -> Built:
     """Build every target of a recipe, judge it, and write report.json and, if the gate passes, release/.
 
     targets: only these, and the report is of a recipe that has no others; all where none are named. phones: "adb",
     "adb:SERIAL" or "adb:all": run on these too, also where the recipe has no device for them. history: keep the build
-    there, too. remote: ask this store before a step is run, and give it what was made.
+    there, too. remote: ask this store before a step is run, and give it what was made. cluster: its workers run the
+    steps; this machine where there is none.
     Waits for another build that writes into `out`. Raises RecipeError, PluginFailed, StoreError and DeviceUnavailable
     (a phone is not there) before anything ran, and what `open_history` does; errors of stages, and of keeping it at the
     end, are in the result. A StoreError or PluginFailed afterwards leaves the earlier results.
     """
+    with joined(cluster) as engine_of:
+        return _build(
+            recipe, engine_of, cache=cache, out=out, targets=targets, jobs=jobs, refresh=refresh,
+            keep_failed=keep_failed, phones=phones, history=history, remote=remote, emit=emit,
+        )  # fmt: skip
+
+
+def _build(
+    recipe: Recipe,
+    engine_of: Callable[[Facts], Start | None],
+    *,
+    cache: Path,
+    out: Path,
+    targets: Collection[str],
+    jobs: int,
+    refresh: bool,
+    keep_failed: bool,
+    phones: Sequence[str],
+    history: Place | None,
+    remote: RemoteRequest | None,
+    emit: events.Emit,
+) -> Built:
     started = time.monotonic()
     emit = events.one_at_a_time(emit)
     shared = for_build(remote, emit)
@@ -122,8 +148,17 @@ def build(
         inputs = inputs_of(recipe, facts)
         checkout = _checkout(recipe, inputs) if history is not None else Checkout()
         with shared as others:
-            keys = {"jobs": jobs, "refresh": refresh, "began": started, "remote": others}
-            outcome = run_plan(plan, store, logs=out / "logs", emit=emit, **keys)
+            outcome = run_plan(
+                plan,
+                store,
+                logs=out / "logs",
+                jobs=jobs,
+                refresh=refresh,
+                began=started,
+                engine=engine_of(facts),
+                emit=emit,
+                remote=others,
+            )
         with drafted(out) as draft:
             why = explain_failures(plan, outcome, recipe, facts, cache=cache, out=draft.folder, emit=emit)
             with _os_errors(store, out):

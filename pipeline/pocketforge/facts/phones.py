@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,11 +50,36 @@ class Connected:
         return f"{self.serial}: {build}, kernel {self.facts.kernel or 'unknown'}"
 
 
+# Phones of a cluster's workers, within `also`.
+_elsewhere: ContextVar[tuple[Connected, ...]] = ContextVar("_elsewhere", default=())
+
+
+@contextlib.contextmanager
+def also(phones: Iterable[Connected]) -> Iterator[None]:
+    """Within, these count as connected: other machines have them."""
+    token = _elsewhere.set(tuple(phones))
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
+
+
 def connected(wanted: Iterable[str] = ()) -> list[Connected]:
     """All phones that adb lists, those that are ready with what they are. Raises DeviceUnavailable (no adb …).
 
     wanted: serials; those on the network are connected to first.
     """
+    elsewhere = {phone.serial: phone for phone in _elsewhere.get()}
+    try:
+        here = _connected_here(set(wanted) - set(elsewhere))
+    except DeviceError:
+        if not elsewhere:
+            raise
+        here = []
+    return [*(phone for phone in here if phone.serial not in elsewhere), *elsewhere.values()]
+
+
+def _connected_here(wanted: Iterable[str]) -> list[Connected]:
     from pocketforge.devices import phones
 
     listed_phones = []

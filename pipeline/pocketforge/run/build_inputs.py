@@ -22,9 +22,17 @@ BEGAN = "began.json"
 
 
 class BuildInputs:
-    """entries: the results of the build so far, by key."""
+    """entries: the results of the build so far, by key. folder: the stages' working folder; None for ours."""
 
-    def __init__(self, plan: Plan, store: Store, entries: Mapping[str, Entry], memory: Fingerprints) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        entries: Mapping[str, Entry],
+        memory: Fingerprints,
+        folder: Path | None = None,
+    ) -> None:
+        self._folder = folder
         self._plan, self._store, self._entries, self._memory = plan, store, entries, memory
         self._lock = threading.Lock()
         # Files that the user's code opened, as the steps of this build found them.
@@ -54,7 +62,7 @@ class BuildInputs:
         """
         try:
             watch.end()
-            opened = inputs_of(read_notes(notes), step, self._memory)
+            opened = inputs_of(read_notes(notes), step, self._memory, self._folder)
             self._agree(step, opened)
         except ChangedInput as changed:
             raise changed from error
@@ -88,7 +96,7 @@ class BuildInputs:
 
     def _agree(self, step: Step, opened: Sequence[Opened]) -> None:
         with self._lock:
-            for what, was in contents(opened, step.roots).items():
+            for what, was in contents(opened, step.roots, self._folder).items():
                 if self._opened.setdefault(what, was) != was:
                     what_changed = f"changed while the build ran: {step.name} read another than steps before"
                     raise ChangedInput(what[0], what_changed)

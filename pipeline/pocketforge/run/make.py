@@ -34,6 +34,7 @@ class Maker:
         entries: The results so far, by key.
         refresh: Keys whose half-done work is thrown away.
         emit: Gets the build's events.
+        folder: The working folder of stages; None for ours.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class Maker:
     entries: Mapping[str, Entry]
     refresh: Collection[str]
     emit: events.Emit
+    folder: Path | None = None
 
     def make(self, step: Step, log: Path, started: float) -> Entry:
         """Run the step's stage and publish what it wrote. started: the monotonic time from which the step counts."""
@@ -94,7 +96,7 @@ class Maker:
             what = f"cannot write the log {log}: {error.strerror}"
             raise StoreError(what, "choose another folder with --out") from None
         noted = notes if stage.user_code else None
-        job = Job(stage.module, dict(inputs), step.spec, out, log, temporary, noted, self.store.root)
+        job = Job(stage.module, dict(inputs), step.spec, out, log, temporary, noted, self.store.root, self.folder)
         listener = Listener(
             started=lambda pid: self.emit(events.StepStarted(step.stage, step.lane, step.key, pid, str(log))),
             progress=lambda part, text: self.emit(events.StepProgress(step.stage, step.lane, part, text)),

@@ -97,22 +97,23 @@ def read_notes(path: Path) -> Notes:
     return notes
 
 
-def inputs_of(notes: Notes, step: Step, memory: Fingerprints) -> list[Opened]:
+def inputs_of(notes: Notes, step: Step, memory: Fingerprints, folder: Path | None = None) -> list[Opened]:
     """What a result depends on beside its key: for each file, folder or missing file its name and what it was.
 
-    Raises ChangedInput for one that is no longer what the stage found.
+    folder: the stage's working folder, where that is not ours. Raises ChangedInput for one that is no longer what the
+    stage found.
     """
     known = {os.fspath(path) for files in step.files.values() for path in files.paths}
     inputs = []
     for path, note in sorted(notes.opened.items()):
         if path not in known and not notes.are_own(path):
-            inputs.append(_named(note, step.roots, _content_of(note, step, memory)))
+            inputs.append(_named(note, step.roots, _content_of(note, step, memory), folder))
     for path, note in sorted(notes.asked.items()):
         if path in notes.opened or path in known or notes.are_own(path) or not _is_near(note, step.roots):
             continue
         if (ABSENT if _is_absent(path) else THERE) != note.kind:
             raise _changed(path, step)
-        inputs.append(_named(note, step.roots, note.kind))
+        inputs.append(_named(note, step.roots, note.kind, folder))
     for path, note in sorted(notes.listed.items()):
         if notes.are_own(path):
             continue
@@ -120,7 +121,7 @@ def inputs_of(notes: Notes, step: Step, memory: Fingerprints) -> list[Opened]:
         was = _names(note.names, own)
         if _listing(path, own) != was:
             raise _changed(path, step)
-        inputs.append(dataclasses.replace(_named(note, step.roots, was), without=tuple(own)))
+        inputs.append(dataclasses.replace(_named(note, step.roots, was, folder), without=tuple(own)))
     return inputs
 
 
@@ -132,10 +133,10 @@ def changed_since(inputs: Sequence[Opened], step: Step, memory: Fingerprints) ->
     return ""
 
 
-def contents(inputs: Sequence[Opened], roots: Sequence[Path]) -> dict[tuple[str, str], str]:
-    """(path, of what) → what it was, for comparing the steps of one build."""
+def contents(inputs: Sequence[Opened], roots: Sequence[Path], folder: Path | None = None) -> dict[tuple[str, str], str]:
+    """(path, of what) → what it was, for comparing the steps of one build. folder: as of `inputs_of`."""
     was_by_path = {}
-    for path, item in _with_paths(inputs, roots):
+    for path, item in _with_paths(inputs, roots, folder):
         if item.without is not None:
             continue  # a build writes beside its recipe: what one step lists may be more than another did
         was_by_path[path, "presence"] = ABSENT if item.was == ABSENT else THERE
@@ -151,23 +152,25 @@ def still_as_noted(notes: Notes) -> bool:
     )
 
 
-def _with_paths(inputs: Sequence[Opened], roots: Sequence[Path]) -> Iterator[tuple[str, Opened]]:
+def _with_paths(
+    inputs: Sequence[Opened], roots: Sequence[Path], folder: Path | None = None
+) -> Iterator[tuple[str, Opened]]:
     for item in inputs:
         if item.place is None:
             yield item.path, item
         else:
             place = item.place
             known = isinstance(place, int) and place < len(roots)
-            root = Path.cwd() if place == _HERE else roots[int(place)] if known else Path()
+            root = (folder or Path.cwd()) if place == _HERE else roots[int(place)] if known else Path()
             yield os.path.normpath(os.path.join(root, item.path)), item
 
 
-def _named(note: Note, roots: Sequence[Path], was: str) -> Opened:
+def _named(note: Note, roots: Sequence[Path], was: str, folder: Path | None) -> Opened:
     """A file's name in an entry: from the folder of the recipe or of the user's code where it lies in one, so that a
     project may lie elsewhere; from the working folder where the code named it so."""
     path = Path(note.path)
     if note.here:
-        return Opened(os.path.relpath(path), was, _HERE)
+        return Opened(os.path.relpath(path, folder), was, _HERE)
     nearest = _nearest(path, roots)
     return Opened(nearest[1], was, nearest[0]) if nearest else Opened(str(path), was)
 

@@ -1,15 +1,14 @@
 """Walks a plan: reuse what is stored, run the rest, each stage in a process of its own.
 
-Steps that do not depend on each other run side by side (`jobs`); a benchmark runs alone. A step that fails takes
-down only what needs it. Interrupting stops every stage; whatever was finished is published and will be reused.
+Steps that do not depend on each other run side by side, where and how many an engine says (engine.py); a benchmark runs
+alone. A step that fails takes down only what needs it. Interrupting stops every stage; whatever was finished is
+published and will be reused.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,9 @@ from pocketforge.outcomes.verify import Verdict
 from pocketforge.plan.steps import Plan, Step
 from pocketforge.records import StepRecord
 from pocketforge.run.build_inputs import BuildInputs
+from pocketforge.run.engine import Start, Work, local
 from pocketforge.run.fingerprints import Fingerprints
-from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.made import made
-from pocketforge.run.make import Maker
-from pocketforge.run.processes import Processes
 from pocketforge.run.remote import NoRemote, Remote
 from pocketforge.run.scratch import own_sockets
 from pocketforge.run.store import Entry, Store
@@ -65,21 +62,22 @@ def run_plan(
     jobs: int = 1,
     refresh: bool = False,
     began: float | None = None,
+    engine: Start | None = None,
     emit: events.Emit = events.ignore,
     remote: Remote | None = None,
 ) -> Outcome:
     """Run what is not stored. Raises KeyboardInterrupt on ^C, after every stage was stopped.
 
-    jobs: steps at a time. refresh: run every step again, also those that are stored. logs: a folder for the
-    output of stages, one file each. began: the monotonic time that steps' offsets are from; without it, now. remote: a
-    store that is asked before a step is run, and gets what was made.
+    jobs: steps at a time, on this machine. engine: where they run instead. refresh: run every step again, also those
+    that are stored. logs: a folder for the output of stages, one file each. began: the monotonic time that steps'
+    offsets are from; without it, now. remote: a store that is asked before a step is run, and gets what was made.
     """
     own_sockets()
     began = time.monotonic() if began is None else began
     for tried in range(_TRIES):
         # Again: what the first try ran anew is not run a second time.
         again = refresh and not tried
-        outcome = _Run(plan, store, logs, max(jobs, 1), again, began, emit, remote or NoRemote()).run()
+        outcome = _Run(plan, store, logs, engine or local(jobs), again, began, emit, remote or NoRemote()).run()
         gone = [step.name for step in plan.steps if step.key in outcome.entries and not store.has(step.key)]
         if not gone:
             return outcome
@@ -88,14 +86,14 @@ def run_plan(
 
 
 class _Run:
-    """One walk: which steps are reused, which may start, how each ended. Making a result is make.py's."""
+    """One walk: which steps are reused, which may start, how each ended. Making a result is the engine's."""
 
     def __init__(
         self,
         plan: Plan,
         store: Store,
         logs: Path,
-        jobs: int,
+        start: Start,
         refresh: bool,
         began: float,
         emit: events.Emit,
@@ -105,22 +103,26 @@ class _Run:
         self._remote = remote
         self.store = store
         self.logs = logs
-        self.jobs = jobs
+        self._start = start
         self.began = began
         self.outcome = Outcome()
         self._refresh = {s.key for s in plan.steps} if refresh else set()
-        # Neither of these knows this object: it goes with its last reference, and with it the store's hold on entries.
+        # Neither this nor the engine knows this object: it goes with its last reference, and with it the store's hold
+        # on entries.
         self.emit = events.one_at_a_time(emit)
         self._told: set[str] = set()  # steps whose stored results are of other files
-        again = (self._refresh, self._told)
-        self._processes = Processes(functools.partial(_preload, plan, self.outcome.entries, store, again))
 
     def run(self) -> Outcome:
         entries = self.outcome.entries
         with Fingerprints(self.store.root) as memory:
             self._inputs = BuildInputs(self.plan, self.store, entries, memory)
-            self._maker = Maker(self.store, self._inputs, self._processes, entries, self._refresh, self.emit)
-            return self._walk()
+            self._engine = self._start(
+                Work(self.plan, self.store, self._inputs, entries, self._refresh, self._told, self.emit)
+            )
+            try:
+                return self._walk()
+            finally:
+                self._engine.close()
 
     def _walk(self) -> Outcome:
         waiting = self._reuse_stored()
@@ -130,7 +132,7 @@ class _Run:
         if self.store.read_only:
             self.emit(events.Warned(f"{self.store.read_only}; what this run makes is gone when it ends"))
         running: dict[Future[None], Step] = {}
-        with ThreadPoolExecutor(self.jobs, thread_name_prefix="stage") as pool:
+        with ThreadPoolExecutor(self._engine.most_at_a_time, thread_name_prefix="stage") as pool:
             try:
                 while waiting or running:
                     for step in self._startable(waiting, running):
@@ -142,16 +144,9 @@ class _Run:
                         del running[future]
                         future.result()
             except BaseException:
-                self._stop()
+                self._engine.stop()
                 raise
         return self.outcome
-
-    def _stop(self) -> None:
-        while True:
-            try:
-                return self._processes.stop()
-            except KeyboardInterrupt:  # said twice: no process is left all the same
-                continue
 
     def _reuse_stored(self) -> list[Step]:
         """Take every stored result; return the steps to run."""
@@ -182,10 +177,11 @@ class _Run:
 
     def _fetched(self, step: Step) -> Entry | None:
         """The same of a remote store, from which it comes into this one."""
-        stopping = self._processes.stopping.is_set
-        there = self._remote.fetch(
-            step, self.store, lambda entry: self._inputs.difference(step, entry) is None, stopping
-        )
+
+        def is_of_now(entry: Entry) -> bool:
+            return self._inputs.difference(step, entry) is None
+
+        there = self._remote.fetch(step, self.store, is_of_now, self._engine.stopping)
         return self._stored(step) if there else None
 
     def _reused(self, step: Step, entry: Entry) -> None:
@@ -220,14 +216,7 @@ class _Run:
                 k in self.outcome.records for k in step.after
             ):
                 ready.append(step)
-        if any(s.exclusive for s in running.values()):
-            return []
-        ready = one_at_each_place(ready, running.values())
-        shared = [s for s in ready if not s.exclusive]
-        if shared or running:
-            # Benchmarks wait until nothing else is left to run beside them.
-            return shared[: self.jobs - len(running)]
-        return ready[:1]
+        return self._engine.startable(ready, running.values())
 
     def _cannot_give(self, key: str) -> bool:
         record = self.outcome.records.get(key)
@@ -244,16 +233,16 @@ class _Run:
         # With the key: a lane has several steps of one stage (a benchmark on each device, a second finetune).
         log = self.logs / f"{step.stage}-{step.lane[:160]}-{step.key[:8]}.log".replace("/", "_")
         try:
-            with self.store.lock(step.key, self._processes.stopping.is_set):
+            with self.store.lock(step.key, self._engine.stopping):
                 # Another build may have made it while we waited for the lock.
                 entry = None if step.key in self._refresh else self._stored(step) or self._fetched(step)
                 if entry is not None:
                     self._reused(step, entry)
                     return
-                with self._alone(step):
-                    entry = self._maker.make(step, log, started)
+                with self._engine.alone(step):
+                    entry = self._engine.make(step, log, started)
         except PocketforgeError as error:
-            if self._processes.stopping.is_set():
+            if self._engine.stopping():
                 return
             if isinstance(error, StageFailed) and not error.log:
                 error.stage, error.lane, error.log = step.stage, step.lane, str(log)
@@ -295,44 +284,6 @@ class _Run:
     def _when(self, started: float) -> tuple[float, float]:
         """From when to when a step ran that ends now, waiting for its turn included, from the build's beginning."""
         return round(started - self.began, 3), round(time.monotonic() - self.began, 3)
-
-    @contextlib.contextmanager
-    def _alone(self, step: Step) -> Iterator[None]:
-        """Benchmarks on one machine take turns, whatever their builds' caches, and so do steps on one phone."""
-        what = HOST_BENCHMARK if step.exclusive else step.place
-        if not what:
-            yield
-            return
-
-        def waits(holder: str) -> None:
-            self.emit(events.Waiting(f"{step.name}: {holder} is at work there, and a measurement is made alone"))
-
-        with hold_of_machine(what, waits, give_up=self._processes.stopping.is_set):
-            yield
-
-
-def _preload(plan: Plan, entries: Mapping[str, Entry], store: Store, again: Iterable[Collection[str]]) -> Sequence[str]:
-    """What the steps still to run import, each module once, in the steps' order.
-
-    Not what those import whose results lie in the store and wait only for one before them that is made again. Should
-    such a result turn out to be damaged, its stage imports what it needs for itself. again: steps that run although
-    they are stored.
-    """
-    rerun = {key for keys in again for key in keys}
-    pending = [s for s in plan.steps if s.key not in entries and (s.key in rerun or not store.has(s.key))]
-    return list(dict.fromkeys(name for step in pending for name in step.preload))
-
-
-def one_at_each_place(ready: Iterable[Step], running: Iterable[Step]) -> list[Step]:
-    """Without those that wait for their place (a phone): they would only hold a worker."""
-    busy = {step.place for step in running}
-    free = []
-    for step in ready:
-        if step.place and step.place in busy:
-            continue
-        busy.add(step.place)
-        free.append(step)
-    return free
 
 
 def _rejection(entry: Entry) -> str:

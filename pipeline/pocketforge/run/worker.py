@@ -68,6 +68,7 @@ class Job:
         scratch: Folder that is its TMPDIR.
         notes: Where to note what the user's code opens; None for a stage that runs none.
         store: The store's folder, whose files are not noted.
+        folder: Its working folder; None for that of who started it.
     """
 
     module: str
@@ -78,6 +79,7 @@ class Job:
     scratch: Path
     notes: Path | None = None
     store: Path | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ def stage_main(job: Job, pipe: Pipe) -> None:
     os.dup2(descriptor, 2)
     os.close(descriptor)
     _end_with_the_build()
+    if job.folder is not None:
+        os.chdir(job.folder)
     lock = threading.Lock()
 
     def send(message: Message) -> None:
