@@ -20,7 +20,7 @@ from rested_coverage import Tracing
 from rewritten_asserts import rewrite_once
 from seldom_collected import SELDOM
 from shared_store import DigitsParts
-from warm_server import share
+from warm_server import share, warm_runtimes
 
 # Test machines are shared and slow at times: a slow example says nothing about the code.
 settings.register_profile("pocketforge", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -143,7 +143,14 @@ def locks_of_a_worker(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def server_of_all_workers(run_folder: Path) -> None:
-    share(run_folder)
+    share(run_folder, run=os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid())
+
+
+@pytest.fixture(scope="module")
+def runtimes_of_all_workers() -> Iterator[None]:
+    """For files whose tests run stages or model files in this process itself."""
+    with warm_runtimes():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from common_server import CommonServer
 from release_build import ROOT, Done
+from warm_runtimes import WarmRuntimes
 
 from pocketforge.errors import EXIT_INTERRUPTED
 from pocketforge.registries import RUNTIMES, STAGES
@@ -40,11 +41,21 @@ _lock = threading.Lock()
 # Beside the one of this process, which tests of few stages start with what those need: to give one up for the other
 # would be to import everything again each time.
 _warm_server = CommonServer()
+_warm_runtimes: WarmRuntimes | None = None
 
 
-def share(folder: Path) -> None:
-    """The warm server is the one of all processes that name this folder."""
+def share(folder: Path, run: int | None = None) -> None:
+    """The warm server is the one of all processes that name this folder, and so are the runtimes that files run in.
+    run: the process that these end with; this one when absent.
+    """
+    global _warm_runtimes
     _warm_server.folder = folder
+    _warm_runtimes = WarmRuntimes(folder / "runtimes", run or os.getpid(), ENVIRONMENT)
+
+
+def warm_runtimes() -> contextlib.AbstractContextManager[None]:
+    """Model files of this process run in forks of what all workers share."""
+    return _warm_runtimes.here() if _warm_runtimes is not None else contextlib.nullcontext()
 
 
 def everything() -> list[str]:
@@ -82,14 +93,15 @@ def in_process(
 
 @contextlib.contextmanager
 def warm_stages(hidden: Collection[str] = ()) -> Iterator[None]:
-    """Stages of builds in this process come from the one server that has imported everything."""
+    """Stages of builds in this process come from the one server that has imported everything, and the files that they
+    and it run are run by processes that have imported a runtime."""
 
     def context(preload: Sequence[str]) -> _Context:
         return _Context(_warm_context(), hidden)
 
     before, worker.context = worker.context, context
     try:
-        with stage_server.replaced(_warm_server):
+        with stage_server.replaced(_warm_server), warm_runtimes():
             yield
     finally:
         worker.context = before
@@ -99,21 +111,25 @@ def warm_stages(hidden: Collection[str] = ()) -> Iterator[None]:
 class Surroundings:
     """What a stage finds as if the server were of its build's own: the test's environment, not the server's.
 
-    What libraries set when the server imported them stays, as it would.
+    What libraries set when the server imported them stays, as it would. runtimes: None starts a new interpreter for
+    each file that is run.
     """
 
     environment: dict[str, str]
     gone: Collection[str]
     hidden: Collection[str]
+    runtimes: WarmRuntimes | None
 
     def run(self, stage: Callable[..., None], *args: Any) -> None:
         """Body of a stage's process."""
         for name in self.gone:
             os.environ.pop(name, None)
+        set_by_libraries = {name: value for name, value in os.environ.items() if name not in self.environment}
         os.environ.update(self.environment)
         modules: dict[str, Any] = sys.modules
         modules.update(dict.fromkeys(self.hidden))  # None there is what the import system takes for "not found"
-        stage(*args)
+        with self.runtimes.here(set_by_libraries) if self.runtimes is not None else contextlib.nullcontext():
+            stage(*args)
 
 
 class _Context:
@@ -127,7 +143,7 @@ class _Context:
     def Process(self, target: Callable[..., None], args: tuple[Any, ...], name: str) -> Any:
         environment = dict(os.environ)
         gone = {*ENVIRONMENT, "PYTHONPATH"} - environment.keys()
-        surroundings = Surroundings(environment, gone, self._hidden)
+        surroundings = Surroundings(environment, gone, self._hidden, _warm_runtimes)
         return self._context.Process(target=surroundings.run, args=(target, *args), name=name)
 
 

@@ -39,6 +39,9 @@ from pocketforge.recipe.image_steps import Color, Layout, Normalize, Scale
 from pocketforge.recipe.preprocess import InputSteps, Step
 
 INTERFACES = Path(__file__).parents[1] / "contract" / "app_interfaces"
+# The JVM's quick compiler alone, and one thread for its garbage: what runs once and briefly gains nothing by the other.
+BRIEFLY = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+JAVAC, KOTLINC = ((program, *(f"-J{option}" for option in BRIEFLY)) for program in ("javac", "kotlinc"))
 KOTLIN_LIBRARY = Path("/usr/share/java/kotlin-stdlib.jar")
 TARGETS = {"tflite": "digits_tflite_int8", "onnx": "digits_onnx_fp32", "executorch": "digits_executorch_int8"}
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "executorch": ".pte"}
@@ -371,12 +374,12 @@ def android(
         generate("android", read_model(releases.write(folder / "many", many) / "many.onnx"), None), {},
     )  # fmt: skip
     (folder / "interfaces").mkdir()
-    run(["javac", "-d", "interfaces", *sorted((INTERFACES / "java").rglob("*.java"))], folder)
+    run([*JAVAC, "-d", "interfaces", *sorted((INTERFACES / "java").rglob("*.java"))], folder)
     java = sorted(folder.glob("android_*/**/*.java"))
-    run(["javac", "-Xlint:all", "-Werror", "-cp", "interfaces", "-d", "java", *java], folder)
+    run([*JAVAC, "-Xlint:all", "-Werror", "-cp", "interfaces", "-d", "java", *java], folder)
     kotlin = sorted(folder.glob("android_*/**/*.kt"))
     (folder / "kotlin").mkdir()
-    run(["kotlinc", "-cp", "interfaces", "-d", "kotlin", *kotlin], folder)
+    run([*KOTLINC, "-cp", "interfaces", "-d", "kotlin", *kotlin], folder)
     return folder
 
 
@@ -388,11 +391,11 @@ def test_the_jvm_prepares_as_the_data_stage_does(language: str, android: Path) -
     for test in tests:
         name = f"{test.parent.name}.{test.stem}{'Kt' if language == 'kotlin' else ''}"
         samples = test.parents[2] / "samples"
-        assert ", 0 faults" in run(["java", "-Xshare:auto", "-cp", classes, name, samples], android)
+        assert ", 0 faults" in run(["java", *BRIEFLY, "-cp", classes, name, samples], android)
     picture = android / "android_any_size" / "test" / "samples" / "picture_0.bin"
     picture.write_bytes(bytes(reversed(picture.read_bytes())))
     name = f"anysize.AnySizeTest{'Kt' if language == 'kotlin' else ''}"
-    words = ["java", "-cp", classes, name, str(picture.parent)]
+    words = ["java", *BRIEFLY, "-cp", classes, name, str(picture.parent)]
     done = subprocess.run(words, cwd=android, capture_output=True, check=False)
     picture.write_bytes(bytes(reversed(picture.read_bytes())))
     assert done.returncode == 1 and b"sample 0: x is fitted otherwise" in done.stdout
@@ -401,7 +404,8 @@ def test_the_jvm_prepares_as_the_data_stage_does(language: str, android: Path) -
     before = tensor.read_bytes()
     try:
         tensor.write_bytes(bytes([before[0] ^ 1]) + before[1:])
-        done = subprocess.run(["java", "-cp", classes, name, samples], cwd=android, capture_output=True, check=False)
+        words = ["java", *BRIEFLY, "-cp", classes, name, str(samples)]
+        done = subprocess.run(words, cwd=android, capture_output=True, check=False)
     finally:
         tensor.write_bytes(before)
     assert done.returncode == 1 and b"sample 0" in done.stdout

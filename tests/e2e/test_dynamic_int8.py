@@ -36,6 +36,7 @@ from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.verify import VerifySpec
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 MODEL = """\
 import torch
 from torch import nn

@@ -35,6 +35,7 @@ from pocketforge.run.store import Store
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 RUNTIMES = ("onnx", "tflite", "executorch")
 
 MANY = '''\
@@ -331,7 +332,7 @@ def fed_from_step_to_step(verified: Path, scheme: str, memory_db: float, count_a
 
 
 def test_and_in_executorch(reader: Build) -> None:
-    """Without a benchmark, which is no part of it: 5 CPU s a file. (That such files ship is seen in `many`'s.)"""
+    """Without a benchmark, which is no part of it. (That such files ship is seen in `many`'s.)"""
     path, cache = reader.folder / "executorch.toml", reader.folder / "cache"
     path.write_text(recipe("reader", STATES, "digits", runtimes=("executorch",)), encoding="utf-8")
     wanted = load_recipe(path)

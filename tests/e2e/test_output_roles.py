@@ -26,6 +26,7 @@ from pocketforge.outcomes.verify import FileCheck, Verdict, Verified
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 HERE = Path(__file__).resolve().parent / "roles"
 FIT = "import sys; from pathlib import Path; import fit; fit.fit(Path('weights.pt'))"
 

@@ -29,6 +29,7 @@ from pocketforge.run.store import Store
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 MODEL = '''\
 import numpy as np
 import torch

@@ -38,6 +38,7 @@ from pocketforge.specs.reference import ReferenceSpec
 from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.verify import VerifySpec
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 MODELS = Path(__file__).resolve().parents[2] / "models"
 INT8, INT4, FP16, FP32 = (Quantize(s) for s in ("weight_only_int8", "weight_only_int4", "fp16", "fp32"))
 # The .ort format has no 4-bit type: there, a 4-bit weight takes a byte.

@@ -23,6 +23,7 @@ from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages import verify
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 WEIGHTS = Path(__file__).parents[2] / "models" / "digits_cnn" / "weights.safetensors"
 
 

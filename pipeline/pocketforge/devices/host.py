@@ -131,14 +131,19 @@ def _without_frames(stderr: str) -> str:
 def _plain(argv: list[str], environment: dict[str, str], what: str, where: str, timeout_s: float) -> tuple[int, str]:
     """The exit code and stderr."""
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment, check=False
-        )
+        done = complete(argv, environment, timeout_s)
     except subprocess.TimeoutExpired:
         raise DeviceTimeout(
             f"{where} did not finish running {what} in {timeout_s:.0f} s", "use fewer eval_samples, or a smaller model"
         ) from None
     return done.returncode, done.stderr
+
+
+def complete(argv: list[str], environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """The runner, from its start to its end. Raises subprocess.TimeoutExpired."""
+    return subprocess.run(
+        argv, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment, check=False
+    )
 
 
 def _watched(
