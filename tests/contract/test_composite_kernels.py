@@ -82,7 +82,8 @@ def test_decompositions_are_torchs(monkeypatch):
     def codes() -> list[str]:
         whole = torch.export.default_decompositions()
         whole.pop(LINEAR)
-        return [program.run_decompositions(table).graph_module.code for table in (None, whole, {})]
+        tables: tuple[Any, ...] = (None, whole, {})
+        return [program.run_decompositions(table).graph_module.code for table in tables]
 
     ours = codes()
     assert "linear" in ours[1] and "linear" not in ours[0]
