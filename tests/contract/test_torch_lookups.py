@@ -6,8 +6,7 @@ import dataclasses
 import typing
 import zipfile
 from pathlib import Path
-from types import FunctionType
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -161,30 +160,6 @@ def test_notes_of_where_nodes_come_from_are_torchs(monkeypatch):
     ours = ancestry()
     monkeypatch.delattr(NodeSource, "__deepcopy__")
     assert ours == ancestry() and all(ours)
-
-
-def test_a_function_for_a_key_is_registered_and_refused_as_torch_does(monkeypatch):
-    """And decompositions are the same: graph_files and the other tests here go by it."""
-    key, ours = torch._C.DispatchKey.CPU, torch._ops.OperatorBase.py_impl
-    with torch.library._scoped_library("pocketforge_test", "DEF") as library:
-        for name, register in (("with_ours", ours), ("with_torchs", ours.__wrapped__)):
-            library.define(f"{name}(Tensor x) -> Tensor")
-            op = getattr(torch.ops.pocketforge_test, name).default
-            assert register(op, key)(len) is len and op.py_kernels[key] is len
-            with pytest.raises(RuntimeError, match="override a python impl"):
-                register(op, key)(len)
-            with pytest.raises(AssertionError, match="expected DispatchKey, got"):
-                register(op, 3)(len)
-    program = torch.export.export(Net().eval(), (torch.zeros(1, 1, 8, 8),))
-    decomposed = program.run_decompositions().graph_module.code
-    monkeypatch.setattr(torch._ops.OperatorBase, "py_impl", ours.__wrapped__)
-    assert program.run_decompositions().graph_module.code == decomposed
-    with pytest.raises(ImportError, match="len_of has no Callable"):
-        torch_lookups.without_annotations(cast(FunctionType, len_of))
-
-
-def len_of(values: Any) -> Any:
-    return len(values)
 
 
 def test_the_table_of_onnx_functions_is_the_exporters_own():

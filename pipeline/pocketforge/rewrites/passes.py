@@ -16,7 +16,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-import pocketforge.rewrites.graph_code  # noqa: F401  changes torch, as the next does
+import pocketforge.rewrites.composite_kernels  # noqa: F401  changes torch, as the next two do
+import pocketforge.rewrites.graph_code  # noqa: F401
 import pocketforge.rewrites.torch_lookups  # noqa: F401  changes torch: whoever traces or exports comes by here
 from pocketforge.errors import StageFailed
 from pocketforge.rewrites import (

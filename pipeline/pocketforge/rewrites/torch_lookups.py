@@ -7,8 +7,6 @@
   first time on, unless another was registered since: that is still looked at, once for all namespaces.
 - Each pass over a graph notes for each node of which it was made, with a copy of all that was noted before: the more
   passes, the longer. A note is not changed by anybody once it is written: the list is copied, its notes are not.
-- Each decomposition gives some 300 operators a function for 20 keys each, and back; for each of these the annotations
-  of the function that does it are put together. Nobody reads them: its code runs with a `Callable` that costs nothing.
 - Its writer of graphs makes a canonical form of a copy of each, and throws it away. It is not made.
 
 A torch that does not do so in these places fails here, at import: then there is nothing to remember.
@@ -19,7 +17,7 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 
 import torch
 from torch._export import utils  # noqa: PLC2701 - no public name
@@ -97,24 +95,6 @@ def _itself(note: NodeSource, _memo: dict[int, object]) -> NodeSource:
 
 
 NodeSource.__deepcopy__ = _itself
-
-
-class _NoAnnotation:
-    def __class_getitem__(cls, _parameters: object) -> type[_NoAnnotation]:
-        return cls
-
-
-def without_annotations(function: FunctionType) -> FunctionType:
-    """The same code, in which `Callable[…]` is a constant. Raises ImportError where it has none."""
-    if "Callable" not in function.__code__.co_names:
-        raise ImportError(f"{function.__qualname__} has no Callable: see rewrites/torch_lookups.py")
-    scope = {**function.__globals__, "Callable": _NoAnnotation}
-    again = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
-    functools.update_wrapper(again, function)
-    return again
-
-
-torch._ops.OperatorBase.py_impl = without_annotations(torch._ops.OperatorBase.py_impl)
 
 
 def _not_made(program: schema.ExportedProgram, constants: Collection[str] | None = None) -> schema.ExportedProgram:
