@@ -80,6 +80,17 @@ class Extra(Net):
         assert state == {"version": 3}
 
 
+class Versioned(Net):
+    """Loads what says its version, as torchvision's MNASNet."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state: Any, prefix: str, local_metadata: Any, *rest: Any) -> None:
+        if (version := local_metadata.get("version")) not in (1, 2):
+            raise ValueError(f"version should be set to 1 or 2 instead of {version}")
+        super()._load_from_state_dict(state, prefix, local_metadata, *rest)
+
+
 class Lazy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -312,6 +323,8 @@ TAKEN: dict[str, Taken] = {
     "old hook in a container": Taken(
         {"state_dict": prefixed({n.replace("head.", "fc_"): v for n, v in STATE.items()}, "model.")}, into=Renamed
     ),
+    "no versions": Taken(STATE, Versioned, says=("the file has no versions of modules: taken as the model's",)),
+    "no versions, safetensors": Taken(STATE, Versioned, says=("taken as the model's",), name="w.safetensors"),
     "extra state": Taken(trained(Extra()).state_dict(), into=Extra, like=trained(Extra())),
     "pruned": Taken(PRUNED.state_dict(), like=PRUNED, says=("2 pruning mask(s) applied",)),
     "pruned into pruned": Taken(PRUNED.state_dict(), lambda: normed("pruned", 4), PRUNED),

@@ -201,7 +201,10 @@ runs it: recipe, trace, quantizer, export, verify with the default limits. `nox 
 
 Random weights say nothing about 8 bits. So each net is trained for a minute on real samples that ship with
 scikit-learn: its scanned digits, its two photographs, the pages about its data sets, its diabetes table. They are
-small, so inputs are small. The column PyTorch says how good the net became. Weights are in build/zoo, not in git.
+small, so inputs are small. The learning rate falls to nothing in the end, norms' statistics are then taken anew, and
+targets are smoothed. Of the nets below that was so, but for the smoothing, of tv_mnasnet0_5 and
+tv_lraspp_mobilenet_v3_large alone: the others ran before, and are to be run again. The column PyTorch says how good the
+net became. Weights are in build/zoo, not in git.
 
 A lane is
 

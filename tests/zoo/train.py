@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,10 @@ from zoo import losses
 from zoo.definition import build
 from zoo.entries import Net
 
-ENOUGH = 0.05  # training ends when the losses of the last steps are below this share of the first's
+ENOUGH = 0.1  # the rate falls from when the losses of the last steps are below this share of the first's
 LAST = 10  # so many steps
+WARM_UP, FALL = 20, 50  # steps in which the rate rises from nothing, and in which it falls to nothing
+SETTLING = 24  # batches that norms' statistics are the mean of in the end
 
 
 def train(net: Net, recipe: Path, weights: Path) -> dict[str, float]:
@@ -31,9 +34,16 @@ def train(net: Net, recipe: Path, weights: Path) -> dict[str, float]:
     optimizer = torch.optim.AdamW(module.parameters(), lr=net.rate, weight_decay=0.01)
     found: list[float] = []
     began = time.process_time()
+    fall = min(FALL, net.steps // 2)
+    falls = net.steps - fall
     for inputs, targets in _batches(samples, net):
+        step = len(found)
+        if step < falls and step > 2 * LAST and np.mean(found[-LAST:]) < ENOUGH * found[0]:
+            falls = step
+        if step == falls + fall:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = net.rate * min(1.0, (len(found) + 1) / 10, max(0.05, 1.5 * (1 - len(found) / net.steps)))
+            group["lr"] = net.rate * min(1.0, (step + 1) / WARM_UP, (falls + fall - step) / fall)
         answer = [leaf.value for leaf in leaves(module(*inputs))]
         loss = getattr(losses, net.task.loss)(answer, targets)
         optimizer.zero_grad()
@@ -41,13 +51,26 @@ def train(net: Net, recipe: Path, weights: Path) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         found.append(float(loss.detach()))
-        if len(found) > 2 * LAST and np.mean(found[-LAST:]) < ENOUGH * found[0]:
-            break
+    settle(module, samples, net)
     partial = weights.with_suffix(".partial")
     save_file({name: value.clone().contiguous() for name, value in module.state_dict().items()}, partial)
     partial.rename(weights)
     cpu_s = time.process_time() - began
     return {"steps": len(found), "loss": round(float(np.mean(found[-LAST:])), 4), "train_cpu_s": round(cpu_s, 1)}
+
+
+def settle(module: torch.nn.Module, samples: _Samples, net: Net) -> None:
+    """Take norms' statistics anew, with the weights as they are now: a running mean lags behind weights that moved, and
+    torchvision's MobileNetV3 takes a hundredth of each batch, which is far from any after some hundred."""
+    norms = [part for part in module.eval().modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.train()  # alone: dropout would make the statistics others than those of inference
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of what comes
+    if norms:
+        with torch.no_grad():
+            for inputs, _ in itertools.islice(_batches(samples, net), SETTLING):
+                module(*inputs)
 
 
 class _Samples:

@@ -17,6 +17,7 @@ from pocketforge.model.weight_forms import to_form_of
 _COUNTER = "num_batches_tracked"
 # So many readings are tried on a module whose hooks rename: none of them has the model's names.
 _MOST_TRIES = 12
+_NO_VERSIONS = "the file has no versions of modules: taken as the model's"
 
 
 @dataclass(slots=True)
@@ -53,7 +54,9 @@ class LoadTarget:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.wanted: dict[str, Tensor] = dict(module.state_dict())  # beside them what get_extra_state() gives
+        own = module.state_dict()
+        self.wanted: dict[str, Tensor] = dict(own)  # beside them what get_extra_state() gives
+        self.versions: dict[str, dict[str, object]] = dict(getattr(own, "_metadata", {}))
         # What a refused file has overwritten is put back.
         self.before = {n: v.clone() for n, v in self.wanted.items() if isinstance(v, Tensor) and not is_lazy(v)}
         self.shapes = {name: shape_of(value) for name, value in self.wanted.items()}
@@ -154,11 +157,21 @@ class LoadTarget:
 
     def load(self, reading: Reading) -> bool:
         """Whether torch takes it all; else `reading.faults` has torch's reasons."""
+        if self._load(reading, reading.versions):
+            return True
+        if reading.versions or not self._load(reading, self.versions):
+            return False
+        # A safetensors file has none, and some modules' hooks (torchvision's MNASNet) load no state without.
+        reading.faults = Faults()
+        reading.done = tuple(dict.fromkeys((*reading.done, _NO_VERSIONS)))
+        return True
+
+    def _load(self, reading: Reading, versions: dict[str, dict[str, object]]) -> bool:
         given = dict(reading.state)
         for name, value in self.counters.items():
             given.setdefault(name, value)
         state = _WithVersions(given)
-        state._metadata = reading.versions
+        state._metadata = versions
         try:
             result = self.module.load_state_dict(state, strict=False)
         except Exception as error:  # hooks of the user's modules raise what they like
