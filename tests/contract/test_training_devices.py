@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import types
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from pocketforge.pruning.unstructured import MaskConstraint
 from pocketforge.recipe.compress import Distill, Finetune, LayerPair
 from pocketforge.recipe.output import Output
 from pocketforge.training import loop, resume
-from pocketforge.training import trainer as trainer_module
 from pocketforge.training.batches import NamedTargets
 from pocketforge.training.distillation import DistillationLoss
 from pocketforge.training.engine import Accelerated, Engine, engine_for
@@ -150,13 +150,14 @@ def numbers_of_meta(monkeypatch):
 
 @pytest.mark.usefixtures("numbers_of_meta")
 def test_all_that_takes_part_in_a_training_is_on_its_device():
+    distill = Distill(hints=(LayerPair("0", "0"),), attention=(LayerPair("0", "0"),))
     settings = Finetune(
         epochs=1, batch_size=8, shift=1, ema_decay=0.9, clip_norm=1.0, early_stop_epochs=1, label_smoothing=0.1,
-        distill=Distill(hints=(LayerPair("0", "0"),), attention=(LayerPair("0", "0"),)),
+        distill=distill,
     )  # fmt: skip
     module, teacher = convolutional(), convolutional()
     mask = torch.ones(4, 1, 3, 3, dtype=torch.uint8)
-    loss = DistillationLoss(settings.distill, teacher, module, (torch.zeros(2, 1, 8, 8),))
+    loss = DistillationLoss(distill, teacher, module, (torch.zeros(2, 1, 8, 8),))
     for each in (module, loss.teacher, loss.regressors):
         each.to(META)
     masks = MaskConstraint.__new__(MaskConstraint)
@@ -166,7 +167,7 @@ def test_all_that_takes_part_in_a_training_is_on_its_device():
     with loss.attached(module):
         trainer.epoch(1)
     trainer.finish()
-    assert {p.device for p in trainer.weights} == {META} == {t.device for t in trainer.best.values()}
+    assert {p.device for p in trainer.weights} == {META} == {t.device for t in (trainer.best or {}).values()}
     # The check sees what is left behind.
     trainer.engine.device = torch.device("cpu")
     with pytest.raises(RuntimeError, match="not on the expected device"), loss.attached(module):
@@ -202,6 +203,7 @@ class Half(Accelerated):
         return [tensor]
 
     def backward(self, loss: Tensor) -> None:
+        assert self.scaler is not None
         self.scaler.scale(loss).backward()
 
 
@@ -211,10 +213,10 @@ def test_fp16_scales_its_gradients_skips_what_overflows_and_goes_on_after_a_kill
     history = loop.fit(plain, samples(), settings)
     module, engine = linear(), Half(SCALE)
     found = fitted(monkeypatch, module, engine, samples(), settings)
-    assert engine.scaler.get_scale() < SCALE
+    assert engine.scaler is not None and engine.scaler.get_scale() < SCALE
     assert history[-1].loss < found[-1].loss < 0.8 * found[0].loss
 
-    def killed(*told: object) -> None:
+    def killed(*told: Any) -> None:
         saved(*told)
         raise KeyboardInterrupt
 
@@ -244,7 +246,6 @@ def test_what_a_gpu_began_the_cpu_begins_anew():
         for device in ("cpu", "cuda")
     ]
     assert prints[0] != prints[1]
-    assert trainer_module.resume is resume
 
 
 def test_gpus_in_words_and_another_one_than_planned(monkeypatch):

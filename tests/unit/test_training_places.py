@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from pocketforge.errors import DeviceUnavailable, RecipeError
-from pocketforge.facts import gpus as module
 from pocketforge.facts.gpus import gpus_for, gpus_here, torch_build, training_gpus
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Facts
@@ -116,6 +115,6 @@ def test_torch_s_build_is_read_without_importing_it(monkeypatch, tmp_path):
     assert gpus_here() == ((), "torch 2.13.0+cpu is built without CUDA")
     version.write_text("__version__ = '2.13.0'\ncuda: str = '12.8'\n")
     assert torch_build() == ("2.13.0", "12.8")
-    monkeypatch.setattr(module.sys, "executable", str(tmp_path / "no-python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     found, why = gpus_here()
     assert found == () and "could not say which there are" in why
