@@ -157,10 +157,11 @@ def bench_android(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Speed of our own work, as ratios within one run: overhead over a script, warm rebuild, start-up. How often the
-    host's verdicts on latency are wrong (A/A)."""
+    host's verdicts on latency are wrong (A/A). An epoch."""
     install_everything(session)
     session.run("python", "benchmarks/run.py", *session.posargs)
     session.run("python", "benchmarks/spread.py")
+    session.run("python", "benchmarks/training.py")
 
 
 @nox.session

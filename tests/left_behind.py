@@ -19,7 +19,13 @@ OURS = ("pocketforge", "android_bench")
 # pytest's own, a worker's, what readline writes where os.environ does not see it.
 NOT_OURS = ("PYTEST_CURRENT_TEST", "POCKETFORGE_LOCKS_DIR", "COLUMNS", "LINES")
 # On purpose: ONNX Runtime's, the fork server's, and what torch and OpenCV set as they are imported.
-STAYS = ("ORT_DISABLE_TELEMETRY", "POCKETFORGE_PRELOAD", "TORCHINDUCTOR_CACHE_DIR", "LD_LIBRARY_PATH")
+STAYS = (
+    "ORT_DISABLE_TELEMETRY",
+    "OMP_WAIT_POLICY",
+    "POCKETFORGE_PRELOAD",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "LD_LIBRARY_PATH",
+)
 VARIABLE = "the variable "
 
 

@@ -54,8 +54,8 @@ def test_every_command_is_in_the_readme() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        recipe.Recipe, recipe.Release, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data, recipe.Preprocess,
-        recipe.InputSteps, *compress.KINDS.values(),
+        recipe.Recipe, recipe.Training, recipe.Release, recipe.Model, recipe.InputSpec, recipe.Columns, recipe.Data,
+        recipe.Preprocess, recipe.InputSteps, *compress.KINDS.values(),
         compress.Goal, compress.Distill, compress.Teacher, compress.LayerPair,
         recipe.Target, quantize.Quantize, quantize.Override, recipe.Verify, recipe.Budget, recipe.Output, recipe.Post,
         OutputLoss,

@@ -156,6 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(number, _interrupt)
     # Read when onnxruntime is first imported, in whichever of our processes that is: a build tells nobody anything.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Read when torch is first imported: its threads sleep while they wait for each other, and spin no processor away
+    # that others want (benchmarks/training.py: an epoch beside other work took 3 to 8 times the CPU seconds).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with streams.guarded(), folders.own_choice():
             return _run(argv)

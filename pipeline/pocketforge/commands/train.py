@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pocketforge import events
 from pocketforge.data.dataset import open_recipe
 from pocketforge.errors import ModelError
+from pocketforge.facts.gpus import gpus_for
 from pocketforge.model.load import build_model, count_parameters
 from pocketforge.model.weights import check_finite, save_weights
 from pocketforge.outcomes.train import Epoch
 from pocketforge.recipe import Recipe
 from pocketforge.recipe.compress import Finetune
+from pocketforge.recipe.training import gpus_in_words
 from pocketforge.training.batches import batches_of
+from pocketforge.training.gpus import device_of
 from pocketforge.training.judge import top1
 from pocketforge.training.loop import fit
 from pocketforge.training.options import FitOptions, silent
@@ -60,9 +63,13 @@ def train_from_recipe(recipe: Recipe, settings: Finetune = FROM_SCRATCH, *, emit
         )
     if recipe.model.definition.endswith(".pt2"):
         raise ModelError("a .pt2 is a traced graph and cannot be trained", "give the .py definition")
+    trained_on = gpus_in_words(gpus_for(recipe.training.device, {"train": settings}), settings.processes)
     data = open_recipe(recipe)
     module = build_model(recipe.model.definition, recipe.model.args, recipe.resolve, seed=recipe.seed)
-    history = fit(module, data.train, settings, FitOptions(seed=recipe.seed, emit=emit))
+    if trained_on:
+        emit(0.0, f"training on {trained_on}")
+    device = device_of(trained_on, settings.processes)
+    history = fit(module, data.train, settings, FitOptions(seed=recipe.seed, device=device, emit=emit))
     path = recipe.resolve(recipe.model.weights)
     check_finite(module.state_dict(), "the trained model")
     accuracy = top1(module, batches_of(data.eval, EVAL_BATCH))

@@ -17,6 +17,7 @@ from pathlib import Path
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.errors import RecipeError
 from pocketforge.facts.calibration_rows import check_calibration_rows
+from pocketforge.facts.gpus import training_gpus
 from pocketforge.facts.kinds import look_up
 from pocketforge.facts.processors import check_threads
 from pocketforge.facts.versions import recipe_versions, version_of
@@ -62,6 +63,7 @@ def gather(recipe: Recipe, cache: Path | None = None, *, refresh: bool = False) 
         TFLITE_RUNTIME.words,
         kernels=kernels_here(),
         consumers=_consumers(recipe),
+        gpus=training_gpus(recipe),
     )
     looked = look_up(recipe, machine)
     roles = _model_roles(recipe, notes) | {role: _exactly(*paths) for role, paths in looked.files.items()}

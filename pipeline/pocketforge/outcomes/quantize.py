@@ -173,10 +173,14 @@ class TrainedFor:
     Attributes:
         epochs: How many it took.
         train_samples: In each.
+        trained_on: The GPUs, in words; absent of a training on the CPU.
     """
+
+    OMIT_UNSET: ClassVar[bool] = True
 
     epochs: int
     train_samples: int
+    trained_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from pocketforge.recipe.compress import DropLayers, Finetune, Goal, PruneChannel
 from pocketforge.recipe.device import EmulatedDevice
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.output_loss import UNTRAINED, OutputLoss
+from pocketforge.recipe.training import gpus_in_words
 from pocketforge.recipe.user_words import user_code
 from pocketforge.specs.count import EmulatedPlace
 from pocketforge.specs.data import data_spec
@@ -223,10 +224,11 @@ class _Trunk:
         if entry.distill is not None and entry.distill.teacher is None and self.recipe.model.weights:
             reads = (*reads, "weights")
             paths["teacher_weights"] = self.recipe.resolve(self.recipe.model.weights)
+        trained_on = gpus_in_words(self.build.facts.gpus, entry.processes)
         key = self.build.add(
             "finetune",
             TRUNK,
-            FinetuneSpec(self.model, self.model_inputs, self.sampling, entry, gradual),
+            FinetuneSpec(self.model, self.model_inputs, self.sampling, entry, gradual, trained_on),
             self.needs,
             reads=tuple(dict.fromkeys((*self.reads, *reads))),
             paths=self.paths | paths,

@@ -10,6 +10,7 @@ from pocketforge.plan.compress import sampling_of, training_reads
 from pocketforge.plan.steps import LaneSource
 from pocketforge.recipe import Recipe, Target
 from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.training import gpus_in_words
 from pocketforge.specs.layers import LayersSpec
 from pocketforge.specs.qat import QatSpec
 from pocketforge.specs.quantize import QuantizeSpec
@@ -33,7 +34,7 @@ def add_quantize(build: Steps, recipe: Recipe, target: Target, source: LaneSourc
         return build.add(
             "qat",
             target.name,
-            QatSpec(source.model, sampling, settled),
+            QatSpec(source.model, sampling, settled, gpus_in_words(build.facts.gpus, quantize.settings.processes)),
             {**needs, **checkpoint},
             reads=("definition", "data", "labels", "preprocess", *(() if checkpoint else ("weights",)), *reads),
             paths={**source.paths, **paths, **more},

@@ -88,6 +88,7 @@ class Facts:
         devices: Device → what runs there, in words that change when its results would, where its kind has no field
             above.
         consumers: What reads files in apps, of those that the recipe names → its environment, or `none`.
+        gpus: Those that the recipe trains on, each in words; none: the CPU.
     """
 
     digests: Mapping[str, str]
@@ -103,6 +104,7 @@ class Facts:
     files: Mapping[str, ReadFiles] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
     consumers: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from pocketforge.recipe.compress import Compress, PruneUnstructured, cubic_amoun
 from pocketforge.training.batches import Batch
 from pocketforge.training.loop import deterministic
 from pocketforge.training.losses import Loss
+from pocketforge.training.placement import batch_on
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
@@ -282,9 +283,9 @@ def _gradients(module: nn.Module, names: list[str], loss: Loss, batches: Sequenc
     weights = [module.get_parameter(name) for name in names]
     totals = [torch.zeros_like(weight) for weight in weights]
     with _eval_mode(module), _differentiable(weights), torch.enable_grad():
-        for inputs, targets in batches:
-            device = weights[0].device
-            value = loss(module(*(x.to(device) for x in inputs)), targets)
+        for batch in batches:
+            inputs, targets = batch_on(batch, weights[0].device)
+            value = loss(module(*inputs), targets)
             if not isinstance(value, Tensor) or value.ndim:
                 form = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
                 raise ModelError(

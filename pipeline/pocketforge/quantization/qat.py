@@ -177,9 +177,10 @@ class TrainingGraph:
         self.eval()
         for each in fake_quantizers(self.graph):
             each.observing = True
+        device = next(self.graph.parameters()).device  # while it trains perhaps a GPU
         with torch.no_grad():
             for inputs in self._batches:
-                self.graph(*inputs)
+                self.graph(*(each.to(device) for each in inputs))
         self.eval()
 
 

@@ -16,6 +16,7 @@ from pocketforge.recipe.preprocess import InputSteps, Preprocess
 from pocketforge.recipe.recipe import Recipe
 from pocketforge.recipe.release import Release
 from pocketforge.recipe.target import Target, Verify
+from pocketforge.recipe.training import Training
 
 __all__ = [
     "METRICS",
@@ -37,6 +38,7 @@ __all__ = [
     "SplitFolders",
     "Target",
     "Task",
+    "Training",
     "Verify",
     "suggest",
 ]

@@ -325,8 +325,8 @@ class Finetune:
         early_stop_epochs: Stop after so many epochs without a lower loss on the samples held out, and keep the best
             weights; 0: never.
         validation_fraction: Share of the train split held out for that, 0 to 1.
-        precision: Of the forward passes, through accelerate.
-        processes: How many train together, through accelerate.
+        precision: Of the forward passes, through accelerate; fp16 on GPUs alone.
+        processes: How many train together, through accelerate; on GPUs each has one of its own.
         loss: `file.py:function`, (outputs, targets) → scalar tensor; empty: the task's.
         distill: Learn from a teacher, too; None: from labels alone.
     """
@@ -348,7 +348,7 @@ class Finetune:
     shift: int = 0
     early_stop_epochs: int = 0
     validation_fraction: float = 0.1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     processes: int = 1
     loss: str = ""
     distill: Distill | None = None

@@ -43,6 +43,7 @@ from pocketforge.recipe.shipped_names import LONGEST_NAME_BYTES, faults_of_names
 from pocketforge.recipe.size_rules import budgets_of_buckets, faults_of_sizes, with_buckets
 from pocketforge.recipe.slice_rules import fault_of_slice, fault_per_class
 from pocketforge.recipe.target import Target
+from pocketforge.recipe.training import Training, faults_of_precision
 from pocketforge.recipe.waiver import TOLD_APART, Waiver
 from pocketforge.registries import DEVICES, RUNTIMES
 
@@ -69,6 +70,7 @@ class Recipe:
         budgets: Limits that the gate holds the build to.
         waivers: Of budgets that may be not kept for a while.
         release: What the release says of itself.
+        training: Where models are trained.
         app: The app that carries the files, for budgets on what it is then.
         folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
     """
@@ -87,6 +89,7 @@ class Recipe:
     waivers: tuple[Waiver, ...] = ()
     release: Release = Release()  # noqa: RUF009 - frozen, so one for all does no harm
     app: App = App()  # noqa: RUF009 - frozen, so one for all does no harm
+    training: Training = Training()  # noqa: RUF009 - frozen, so one for all does no harm
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -99,6 +102,7 @@ class Recipe:
         faults += faults_of_files(self.model, self.targets, self.compress, self.outputs)
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
+        faults += faults_of_precision(self.training, self.finetunes(), self.targets)
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
         if faults:
             raise WrongTable(*faults)

@@ -25,6 +25,7 @@ class CompressionStep:
         key: Of the step.
         prune: What was taken away; absent of a fine-tuning.
         train: How it was trained; absent where it was not.
+        trained_on: The GPUs that trained it, in words; absent where none did.
     """
 
     OMIT_UNSET: ClassVar[bool] = True
@@ -34,6 +35,7 @@ class CompressionStep:
     key: Sha256
     prune: PruneOutcome | None = None
     train: TrainOutcome | None = None
+    trained_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)

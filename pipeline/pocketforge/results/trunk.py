@@ -10,6 +10,7 @@ from pocketforge.outcomes.train import TrainOutcome
 from pocketforge.plan.steps import Plan
 from pocketforge.records import Compression, CompressionStep
 from pocketforge.run.walk import Outcome
+from pocketforge.specs.finetune import FinetuneSpec
 
 
 def compression_of(plan: Plan, outcome: Outcome) -> Compression | None:
@@ -20,6 +21,7 @@ def compression_of(plan: Plan, outcome: Outcome) -> Compression | None:
     for change in plan.changes:
         entry = outcome.entries.get(change.key)
         files = entry.hashes if entry else ()
+        spec = plan.step(change.key).spec
         steps.append(
             CompressionStep(
                 label=change.label,
@@ -27,6 +29,7 @@ def compression_of(plan: Plan, outcome: Outcome) -> Compression | None:
                 key=change.key,
                 prune=outcome.result(change.key, PruneOutcome) if PruneOutcome.FILE in files else None,
                 train=outcome.result(change.key, TrainOutcome) if TrainOutcome.FILE in files else None,
+                trained_on=spec.trained_on if isinstance(spec, FinetuneSpec) else "",
             )
         )
     gains = outcome.result(plan.gains, GainsOutcome) or GainsOutcome((), ())

@@ -14,6 +14,8 @@ from pocketforge.run.stage_server import PRELOAD_VARIABLE
 
 # Read when onnxruntime is first imported, which may be now: a build tells nobody anything.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# As in cli/main.py; here for programs that call us, whose own torch stays as it is.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 told = json.loads(os.environ.pop(PRELOAD_VARIABLE))
 # What is found now is found by every stage: where the build looks for modules, and not in the user's folders.
 sys.path[:] = told["path"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,10 @@ class Spec:
     as JSON into the step's key and record.
     """
 
+    # Fields that are left out of keys and records while they are empty: what came later leaves keys as they were.
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset()
+
     def to_json(self) -> dict[str, Any]:
-        """Every field by its name."""
-        return dataclasses.asdict(self)
+        """Every field by its name; of OMIT_EMPTY those that say something."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value or name not in self.OMIT_EMPTY}

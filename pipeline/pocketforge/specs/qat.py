@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pocketforge.recipe.quantize import Quantize
 from pocketforge.specs.base import Spec
@@ -18,8 +19,12 @@ class QatSpec(Spec):
         model: What is trained.
         sampling: What it is trained on.
         quantize: Of scheme qat_int8, as `Quantize.settled` has it.
+        trained_on: The GPUs in words (`recipe.training.gpus_in_words`); empty: the CPU.
     """
 
     model: ModelSource
     sampling: Sampling
     quantize: Quantize
+    trained_on: str = ""
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"trained_on"})

@@ -22,6 +22,7 @@ from pocketforge.pruning.unstructured import GradualPruning, MaskConstraint
 from pocketforge.specs.finetune import FinetuneSpec
 from pocketforge.training.batches import batches_of
 from pocketforge.training.distributed import together
+from pocketforge.training.gpus import device_of
 from pocketforge.training.loop import fit
 from pocketforge.training.losses import Loss, task_loss
 from pocketforge.training.options import FitOptions
@@ -39,8 +40,9 @@ def run(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: events.
     Writes into `out`: a checkpoint (see model/surgery.py) and train.json. Raises ModelError as the model and the data
     do.
     """
-    if spec.settings.processes > 1:
-        together(spec.settings.processes, f"{__name__}:train", inputs, spec, out, emit)
+    if spec.settings.processes > 1 or spec.trained_on:
+        # Also one: who comes from the fork server may not be able to use a GPU.
+        together(spec.settings.processes, f"{__name__}:train", inputs, spec, out, emit, gpus=bool(spec.trained_on))
     else:
         train(inputs, spec, out, emit)
 
@@ -68,6 +70,7 @@ def train(inputs: Mapping[str, Path], spec: FinetuneSpec, out: Path, emit: event
             constraint=constraint,
             partial=inputs.get("partial"),
             logs=inputs.get("logs"),
+            device=device_of(spec.trained_on, settings.processes),
             emit=emit,
         )
         history = fit(module, data.train, settings, options)

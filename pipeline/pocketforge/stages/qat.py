@@ -26,6 +26,7 @@ from pocketforge.quantization.qat import SMALLEST_BATCH, Freezing, Inputs, Train
 from pocketforge.specs.qat import QatSpec
 from pocketforge.training.batches import Batches
 from pocketforge.training.distributed import together
+from pocketforge.training.gpus import device_of
 from pocketforge.training.loop import deterministic, fit
 from pocketforge.training.options import FitOptions
 from pocketforge.training.roles_of import names_for, trained_by
@@ -45,8 +46,9 @@ def run(inputs: Mapping[str, Path], spec: QatSpec, out: Path, emit: events.Progr
     that has no training graph; StageFailed when the guard finds the graph changed, or nothing is quantized.
     """
     processes = spec.quantize.settings.processes
-    if processes > 1:
-        together(processes, f"{__name__}:train", inputs, spec, out, emit)
+    if processes > 1 or spec.trained_on:
+        # Also one: who comes from the fork server may not be able to use a GPU.
+        together(processes, f"{__name__}:train", inputs, spec, out, emit, gpus=bool(spec.trained_on))
     else:
         train(inputs, spec, out, emit)
 
@@ -114,6 +116,7 @@ def _trained(inputs: Mapping[str, Path], spec: QatSpec, emit: events.Progress) -
                 constraint=Freezing(training, masks),
                 partial=inputs.get("partial"),
                 logs=inputs.get("logs"),
+                device=device_of(spec.trained_on, settings.processes),
                 check=training.check,
                 emit=lambda fraction, message: emit(_TRAINED * fraction, message),
             ),
@@ -132,7 +135,7 @@ def _convert(trained: _Trained, inputs: Mapping[str, Path], spec: QatSpec, out: 
             training.measure_again()
         graphs, sqnr_db = training.convert()
         notes = QuantizeNotes(
-            qat=TrainedFor(epochs, trained.train_samples),
+            qat=TrainedFor(epochs, trained.train_samples, spec.trained_on),
             concats=trained.concats,
             told_float=float_operations(training.schemes),
             ranges=training.ranges,

@@ -1,4 +1,4 @@
-"""Several processes on this machine that train one model together (gloo over the loopback interface, no network).
+"""Processes on this machine that train one model together (gloo over the loopback interface, or NCCL; no network).
 
 `together` starts them and runs one function in each. They are new interpreters, as a process that has already used
 torch's threads cannot be forked. They meet through a file, not a port, so two builds cannot meet each other.
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketforge import events
-from pocketforge.errors import ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
+from pocketforge.errors import DeviceUnavailable, ModelError, PocketforgeError, StageFailed, ToolFailed, ToolMissing
 from pocketforge.files import replace_whole
 from pocketforge.folders import leave_working_folder
 from pocketforge.run import tracker
@@ -34,8 +34,14 @@ from pocketforge.specs.base import Spec
 from pocketforge.training.engine import WORLD_SIZE
 
 # Errors that mean something to the user; any other is a crash, whose story is in the log.
-_KINDS: dict[str, type[PocketforgeError]] = {"ModelError": ModelError, "ToolMissing": ToolMissing}
+_KINDS: dict[str, type[PocketforgeError]] = {
+    "ModelError": ModelError,
+    "ToolMissing": ToolMissing,
+    "DeviceUnavailable": DeviceUnavailable,
+}
 _POLL_S = 0.1
+# What processes talk through: on GPUs tensors of both sides.
+_CPUS, _GPUS = "gloo", "cpu:gloo,cuda:nccl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class _Request:
     spec: Spec | Mapping[str, object]
     out: Path
     scratch: Path
+    backend: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +74,18 @@ def together(
     emit: events.Progress,
     *,
     environment: Mapping[str, str] | None = None,
+    gpus: bool = False,
 ) -> None:
     """Run `function` ("module:name", called as a stage's run) in each of `processes` processes, and wait for all.
 
     Only the first one's progress is heard, and only it shall write into `out`. When one fails, the others are ended
-    and its error is raised: ModelError and ToolMissing as they were, else StageFailed; ToolFailed when it was killed.
+    and its error is raised: those of _KINDS as they were, else StageFailed; ToolFailed when it was killed. gpus: each
+    computes on a GPU of its own.
     """
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         folder = Path(scratch)
         request = folder / "request.pickle"
-        request.write_bytes(pickle.dumps(_Request(function, dict(inputs), spec, out, folder)))
+        request.write_bytes(pickle.dumps(_Request(function, dict(inputs), spec, out, folder, _GPUS if gpus else _CPUS)))
         reading, writing = os.pipe()
         started: list[subprocess.Popen[bytes]] = []
         try:
@@ -174,7 +183,7 @@ def main(request_file: str, progress: str) -> int:
         import torch.distributed
 
         torch.distributed.init_process_group(
-            "gloo", init_method=(request.scratch / "meeting").as_uri(), rank=rank, world_size=world
+            request.backend, init_method=(request.scratch / "meeting").as_uri(), rank=rank, world_size=world
         )
         module, _, name = request.function.partition(":")
         getattr(importlib.import_module(module), name)(request.inputs, request.spec, request.out, emit)

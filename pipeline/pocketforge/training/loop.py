@@ -18,7 +18,9 @@ from pocketforge.training import resume
 from pocketforge.training.batches import TrainSamples
 from pocketforge.training.engine import engine_for
 from pocketforge.training.logs import tensorboard
+from pocketforge.training.memory import memory_told
 from pocketforge.training.options import NO_OPTIONS, FitOptions, silent
+from pocketforge.training.placement import placed
 from pocketforge.training.trainer import Trainer
 
 THREADS_VARIABLE = "POCKETFORGE_TRAINING_THREADS"
@@ -51,8 +53,12 @@ def fit(
     if (settings.distill is not None) != (teacher is not None):
         raise ValueError("settings.distill and teacher go together")
     with contextlib.ExitStack() as around:
-        engine = around.enter_context(engine_for(settings))
+        engine = around.enter_context(engine_for(settings, options.device))
         around.enter_context(deterministic(options.seed + engine.rank, max(1, threads() // engine.world)))
+        around.enter_context(on_gpu(engine.device))
+        around.enter_context(memory_told())
+        taught = [teacher.teacher, teacher.regressors] if teacher is not None else []
+        around.enter_context(placed([module, *taught], engine.device))
         if teacher is not None:
             around.enter_context(teacher.attached(module))
         if engine.rank:
@@ -82,12 +88,34 @@ def deterministic(seed: int, threads_used: int | None = None) -> Iterator[None]:
     threads_used: `threads()` where it is not given.
     """
     algorithms_before, threads_before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()  # on a GPU, see on_gpu
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=only_warned)
         torch.set_num_threads(threads_used or threads())
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(algorithms_before)
+            torch.use_deterministic_algorithms(algorithms_before, warn_only=only_warned)
             torch.set_num_threads(threads_before)
+
+
+@contextmanager
+def on_gpu(device: torch.device) -> Iterator[None]:
+    """What a GPU's arithmetic needs besides `deterministic`; nothing for the CPU. Sums in float32 are float32's there,
+    not TF32's, and random numbers outside go on as before. An operation that has no deterministic form is a warning:
+    the same bits are promised on the CPU alone.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS wants for the same sums each time
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    with torch.random.fork_rng(devices=[device], device_type="cuda"):
+        torch.cuda.manual_seed(torch.initial_seed())
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -37,6 +37,7 @@ class FitOptions:
             process was killed; None keeps none.
         logs: A folder for TensorBoard; None writes no logs.
         check: Is called after each switch between train and eval mode.
+        device: `cpu` or `cuda`: where it is trained; the module comes back to the CPU.
         emit: Hears how far the training is, 0 to 1, and in words.
     """
 
@@ -49,6 +50,7 @@ class FitOptions:
     partial: Path | None = None
     logs: Path | None = None
     check: Check | None = None
+    device: str = "cpu"
     emit: events.Progress = silent
 
 

@@ -55,7 +55,7 @@ def digest(tensors: Mapping[str, Tensor], *texts: str) -> str:
 
     sha256 = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         sha256.update(tensor.reshape(-1).view(torch.uint8).numpy())
     for text in texts:
@@ -68,7 +68,7 @@ def save(folder: Path, fingerprint: str, tensors: Mapping[str, Tensor], progress
     from safetensors.torch import save as pack
 
     # Two names of one storage would be refused, and views would carry more than themselves.
-    plain = {name: tensor.detach().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
     text = json.dumps(progress.to_json())
     header = {"format": FORMAT, "fingerprint": fingerprint, "numbers": text, "sha256": digest(plain, text)}
     folder.mkdir(parents=True, exist_ok=True)

@@ -218,8 +218,8 @@ def _heatmap(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
     if term.about.size is None:
         raise Unfit("the model has no image input, whose pixels a peak's place could be of")
     height, width = values.shape[2:]
-    rows = (torch.arange(height, dtype=values.dtype) + 0.5)[:, None]
-    columns = (torch.arange(width, dtype=values.dtype) + 0.5)[None]
+    rows = (torch.arange(height, dtype=values.dtype, device=values.device) + 0.5)[:, None]
+    columns = (torch.arange(width, dtype=values.dtype, device=values.device) + 0.5)[None]
     x = (wanted[..., 0] * (width / term.about.size[1]))[..., None, None]
     y = (wanted[..., 1] * (height / term.about.size[0]))[..., None, None]
     peaks = torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * term.output.loss.sigma**2))
@@ -236,7 +236,7 @@ def _embedding(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
         if flat.shape != vectors.shape:
             raise Unfit(f"it has {vectors.shape[1]} values, the targets have {flat.shape[1]}")
         return (1 - functional.cosine_similarity(vectors, flat, dim=1)).mean()
-    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1)
+    first, second = torch.triu_indices(len(vectors), len(vectors), offset=1, device=vectors.device)
     if not len(first):
         return vectors.sum() * 0.0  # one sample has no pair
     alike = torch.where(wanted[first] == wanted[second], 1, -1)
@@ -246,7 +246,7 @@ def _embedding(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
 def _tokens(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
     if values.ndim != 3:
         raise Unfit(f"wanted [1, T, tags], found {_shape(values)}")
-    numbers = torch.full(values.shape[:2], IGNORED_TAG, dtype=torch.int64)
+    numbers = torch.full(values.shape[:2], IGNORED_TAG, dtype=torch.int64, device=values.device)
     for row, tags in zip(numbers, targets.columns[term.output.held_against], strict=True):
         if len(tags) > len(row):
             raise Unfit(f"it tags {len(row)} tokens, a sample has {len(tags)}")
@@ -276,7 +276,7 @@ def _sequence(term: Term, values: Tensor, targets: NamedTargets) -> Tensor:
             raise Unfit(f"it has {steps} time steps, and the text {_cut(str(text))!r} needs {needed} for CTC")
     return functional.ctc_loss(
         functional.log_softmax(values, 2).transpose(0, 1),
-        torch.tensor([number for text in texts for number in text], dtype=torch.int64),
+        torch.tensor([number for text in texts for number in text], dtype=torch.int64, device=values.device),
         torch.full((len(values),), steps, dtype=torch.int64),
         torch.tensor([len(text) for text in texts], dtype=torch.int64),
         blank=post.blank,

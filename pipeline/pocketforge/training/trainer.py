@@ -18,8 +18,10 @@ from pocketforge.training.average import MovingAverage, copy_of, holding, put, t
 from pocketforge.training.batches import Batch, Batches, BatchTargets, Inputs, TrainSamples
 from pocketforge.training.engine import Engine
 from pocketforge.training.losses import TaskObjective
+from pocketforge.training.memory import AtOnce, parts_of
 from pocketforge.training.objective import LossParts, Objective, Outputs
 from pocketforge.training.options import FitOptions
+from pocketforge.training.placement import batch_on
 from pocketforge.training.schedule import learning_rate
 
 # Before the name of an output whose loss is a figure of an epoch.
@@ -67,6 +69,7 @@ class Trainer:
             raise ModelError(f"{engine.world} processes need batches of {least} samples or more", "raise batch_size")
         self.total_steps = settings.epochs * len(self.starts)
         self.batches = Batches(samples)
+        self.at_once = AtOnce(settings.batch_size, engine.halves)
         self.optimizer = _optimizer(settings, self.weights)
         self.order = torch.Generator().manual_seed(options.seed)
         self.average = MovingAverage(module, settings.ema_decay) if settings.ema_decay else None
@@ -98,8 +101,28 @@ class Trainer:
 
     def _step(self, step: int, positions: list[int]) -> _Sums:
         """One update. Returns sums over this process's samples."""
+        batch = self._batch(positions)
+        sums = self.at_once.compute(
+            lambda most: self._gradients(step, batch, len(positions), most),
+            len(batch[1]),
+            self.module,
+            lambda words: self.options.emit(step / self.total_steps, words),
+        )
+        self.engine.average_gradients(self.weights)
+        self._update(step)
+        return sums
+
+    def _gradients(self, step: int, batch: Batch, whole: int, most: int) -> _Sums:
+        """Gradients of this process's part of a batch of `whole` samples, `most` computed at once."""
+        self.optimizer.zero_grad()
+        sums = _Sums()
+        for inputs, targets in parts_of(batch, most):
+            sums.add(self._backward(step, inputs, targets, whole))
+        return sums
+
+    def _backward(self, step: int, inputs: Inputs, targets: BatchTargets, whole: int) -> _Sums:
+        """Adds to the gradients. Returns sums over these samples."""
         engine, teacher = self.engine, self.options.teacher
-        inputs, targets = self._batch(positions)
         outputs = self._outputs(inputs, targets)
         found = self.objective.loss(outputs, targets, smooth=True)
         total, parts = found.total, dict[str, Tensor]()
@@ -107,11 +130,8 @@ class Trainer:
             with engine.autocast():
                 total, parts = teacher(inputs, outputs, targets, total)
         self._check_finite(step, total, found)
-        self.optimizer.zero_grad()
         # Parts of a batch may be unequal: weighted so that the mean over processes is the mean over samples.
-        engine.backward(total * (len(targets) * engine.world / len(positions)))
-        engine.average_gradients(self.weights)
-        self._update(step)
+        engine.backward(total * (len(targets) * engine.world / whole))
         parts |= {f"{_PART}{name}": part for name, part in found.parts.items()}
         others = {name: part.item() * len(targets) for name, part in parts.items()}
         right = self.objective.right(outputs, targets)
@@ -143,7 +163,7 @@ class Trainer:
                 _shifted(x, shift, _offsets(len(positions), shift, self.order)[mine]) if x.ndim == 4 else x
                 for x in inputs
             )
-        return inputs, targets
+        return batch_on((inputs, targets), self.engine.device)
 
     def _outputs(self, inputs: Inputs, targets: BatchTargets) -> Outputs:
         with self.engine.autocast():
@@ -153,10 +173,11 @@ class Trainer:
     def _update(self, step: int) -> None:
         """Change the weights by their gradients, and make them obey."""
         if self.settings.clip_norm:
+            self.engine.unscale(self.optimizer)
             nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, step, len(self.starts))
-        self.optimizer.step()
+        self.engine.step(self.optimizer)
         with torch.no_grad():
             self.engine.share_buffers(self.module)
             if self.options.constraint is not None:
@@ -166,13 +187,13 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         average = self.average.values if self.average is not None else None
-        size = self.settings.batch_size
+        size = self.at_once.samples
         starts = range(0, len(self.held_out), size)
         loss, right, counts = 0.0, 0.0, False
         self._switch(training=False)
         with torch.no_grad(), holding(self.module, average):
             for start in starts[self.engine.rank :: self.engine.world]:
-                inputs, targets = self.batches.gather(self.held_out[start : start + size])
+                inputs, targets = batch_on(self.batches.gather(self.held_out[start : start + size]), self.engine.device)
                 outputs = self._outputs(inputs, targets)
                 loss += self.objective.loss(outputs, targets, smooth=False).total.item() * len(targets)
                 answered = self.objective.right(outputs, targets)
@@ -210,6 +231,8 @@ class Trainer:
             tensors |= {f"teacher/{name}": tensor for name, tensor in tensors_of(options.teacher.teacher).items()}
         roles = [dataclasses.asdict(each) for each in options.roles.judged] if options.roles else []
         about = [dataclasses.asdict(self.settings), options.seed, options.task, len(self.train), self.held_out, roles]
+        # Random numbers and sums are others on another kind of device: what one began the other begins anew.
+        about += [] if options.device == "cpu" else [options.device]
         return resume.digest(tensors, json.dumps(about, sort_keys=True), torch.__version__)
 
     def state(self) -> tuple[dict[str, Tensor], resume.Progress]:
@@ -222,7 +245,7 @@ class Trainer:
             "best": self.best or {},
             "regressors": teacher.regressors.state_dict() if teacher is not None else {},
             "order": {"state": self.order.get_state()},
-            "random": {str(n): state for n, state in enumerate(self.engine.gathered(torch.get_rng_state()))},
+            "random": self.engine.state(),
         }
         for index, values in self.optimizer.state_dict()["state"].items():
             groups[f"optimizer.{index}"] = {name: v for name, v in values.items() if isinstance(v, Tensor)}
@@ -246,7 +269,7 @@ class Trainer:
         if constraint is not None:
             constraint.load_state(groups.get("constraint", {}))
         if self.average is not None:
-            self.average.values = groups["average"]
+            self.average.values = {name: each.to(self.engine.device) for name, each in groups["average"].items()}
         self.best = groups.get("best")
         if teacher is not None:
             teacher.regressors.load_state_dict(groups.get("regressors", {}))
@@ -255,7 +278,7 @@ class Trainer:
         }
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer})
         self.order.set_state(tensors["order/state"])
-        torch.set_rng_state(tensors[f"random/{self.engine.rank}"])
+        self.engine.restore(groups["random"])
         self.history = list(progress.history)
         self.best_loss = math.inf if progress.best_loss is None else progress.best_loss
         self.waited, self.stopped = progress.waited, progress.stopped
