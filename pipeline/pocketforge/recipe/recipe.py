@@ -20,6 +20,8 @@ from pocketforge.recipe.device import (
 )
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.file_rules import faults_of_files
+from pocketforge.recipe.fit import Fit, Objective
+from pocketforge.recipe.fit_rules import faults_of_fit, faults_of_objectives
 from pocketforge.recipe.input_rules import faults_of_inputs
 from pocketforge.recipe.loss_rules import (
     faults_of_dropped,
@@ -70,6 +72,7 @@ class Recipe:
         waivers: Of budgets that may be not kept for a while.
         release: What the release says of itself.
         app: The app that carries the files, for budgets on what it is then.
+        fit: What `pocketforge fit` searches; None where the recipe says nothing of it. No build reads it.
         folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
     """
 
@@ -87,6 +90,7 @@ class Recipe:
     waivers: tuple[Waiver, ...] = ()
     release: Release = Release()  # noqa: RUF009 - frozen, so one for all does no harm
     app: App = App()  # noqa: RUF009 - frozen, so one for all does no harm
+    fit: Fit | None = None
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -100,6 +104,7 @@ class Recipe:
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
+        faults += [fault.inside("fit") for fault in self._faults_of_fit()]
         if faults:
             raise WrongTable(*faults)
         # So that all that is said of targets holds for each bucket's file.
@@ -311,6 +316,13 @@ class Recipe:
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
 
+    def _faults_of_fit(self) -> list[Fault]:
+        if self.fit is None:
+            return []
+        names = [name for device in self.devices for name in device.budget_names]
+        objectives = faults_of_objectives(self.fit.objectives, names, self._fault_metric, self.devices_of)
+        return [*objectives, *faults_of_fit(self.fit, self.data, self.targets)]
+
     def _fault_waivers(self) -> list[Fault]:
         """One that is of no budget, or of no target or device: it would hide a slip."""
         faults: list[Fault] = []
@@ -416,8 +428,8 @@ class Recipe:
         named = find_metric(self.task_metric, self.judged)
         return named.row if named else METRICS[ROLES["logits"].metrics[0]]  # what is unknown is said elsewhere
 
-    def devices_of(self, budget: Budget) -> list[str]:
-        """Names of the devices that a budget holds for; [""] where the metric is of no device."""
+    def devices_of(self, budget: Budget | Objective) -> list[str]:
+        """Names of the devices that a budget holds for, or that give an objective; [""] where it is of no device."""
         if not budget.device and place_of(budget.metric) not in ("timed", "emulated"):
             return [""]
         named = [d for d in self.devices if not budget.device or budget.device in d.budget_names]

@@ -42,6 +42,7 @@ _TABLE_NAMES = {
     "waivers": "waiver",
     "inputs": "input",
     "libraries": "library",
+    "objectives": "objective",
 }
 # model.outputs and verify.outputs are other keys than [[output]].
 _OUTPUTS: Hint = tuple[Output, ...]
