@@ -131,10 +131,10 @@ def fit(
         known = [] if asked.fresh else notebook.read()
         if not known:
             check_budgets(base, dimensions, fixed, early, builds)
+        asking = Asking(dimensions, better, sampler, seed, own.trials, max(4, own.batch // own.reduction))
         settings = Settings(
-            base, space.target_names, dimensions, fixed, Asking(dimensions, better, sampler, seed, own.batch), better,
-            early, trials, own.batch, own.reduction, hours,
-        )  # fmt: skip
+            base, space.target_names, dimensions, fixed, asking, better, early, trials, own.batch, own.reduction, hours
+        )
         search = Search(settings, builds, notebook, say)
         interrupted = False
         try:

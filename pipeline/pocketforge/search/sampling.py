@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
-# Points that are drawn evenly before a model of the good ones is made.
-STARTUP_TRIALS = 10
+# Of a search's trials so many are drawn evenly before a model of the good ones is made, within these bounds.
+_STARTUP_SHARE, _LEAST_STARTUP, _MOST_STARTUP = 0.25, 4, 10
 # A choice that is no new recipe is drawn anew so often, then the space is taken to be tried.
 _TRIES_BY_SAMPLER, _TRIES_EVENLY = 4, 400
-_KEPT_MARKS = ("nsga2:generation",)
+_GENERATION = ":generation"  # how the key of a trial's generation ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,16 @@ class Asking:
         better: Objective → which of its values are better.
         sampler: Which of Optuna's.
         seed: Of the search.
-        population: Of nsga2: how many trials are one generation.
+        trials: How many the search may make.
+        population: Of nsga2: how many fully trained trials are one generation.
     """
 
     dimensions: Sequence[Dimension]
     better: Mapping[str, Better]
     sampler: Sampler
     seed: int
-    population: int = 8
+    trials: int = 40
+    population: int = 4
 
     def points(self, trials: Sequence[Trial], number: int) -> Iterator[Asked]:
         """Points for trial `number` and those after it, without end but of a space that can be tried; each call of
@@ -87,7 +89,7 @@ class Asking:
             study.sampler = self._sampler(seed)
             trial = study.ask(self._distributions())
             said = study.get_trials(deepcopy=False)[trial.number].system_attrs
-        marks = {key: said[key] for key in _KEPT_MARKS if key in said}
+        marks = {key: int(number) for key, number in said.items() if key.endswith(_GENERATION)}
         return Asked({each.name: each.at(trial.params[each.name]) for each in self.dimensions}, marks)
 
     def _study(self, trials: Sequence[Trial]) -> Study:
@@ -132,11 +134,15 @@ class Asking:
             return samplers.RandomSampler(seed=seed)
         if self.sampler == "nsga2":
             return samplers.NSGAIISampler(seed=seed, population_size=max(2, self.population))
-        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)
+        return samplers.TPESampler(seed=seed, n_startup_trials=startup_of(self.trials), multivariate=True)
 
 
 def _plain(place: float, dimension: Dimension) -> float | int:
     return place if dimension.kind == "log" else int(place)
+
+
+def startup_of(trials: int) -> int:
+    return max(_LEAST_STARTUP, min(_MOST_STARTUP, round(trials * _STARTUP_SHARE)))
 
 
 def seed_of(seed: int, number: int, attempt: int) -> int:

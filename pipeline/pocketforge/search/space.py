@@ -9,7 +9,7 @@ from typing import Any
 from pocketforge.errors import RecipeError
 from pocketforge.recipe import PruneGroup, Recipe, Space
 from pocketforge.recipe.compress import Finetune
-from pocketforge.recipe.quantize import Quantize
+from pocketforge.recipe.quantize import Calibration, Quantize
 from pocketforge.recipe.schemes import SCHEMES
 from pocketforge.recipe.support import refusal
 from pocketforge.search.dimension import Dimension, Value
@@ -20,7 +20,7 @@ NO_REPAIR = "none"
 # Of a space that nobody wrote: the cheapest schemes that change no weight's training.
 _SCHEMES = ("fp32", "fp16", "static_int8", "dynamic_int8", "weight_only_int8")
 _RATIOS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75)
-_CALIBRATIONS = ("histogram", "minmax", "mse")
+_CALIBRATIONS: tuple[Calibration, ...] = ("histogram", "minmax", "mse")
 _LR_AROUND = 3.0
 # More groups than these are merged: each is a dimension, and trials are few.
 _MOST_GROUPS = 6
