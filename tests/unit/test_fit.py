@@ -16,6 +16,7 @@ import pytest
 from pocketforge.errors import RecipeError, StoreError
 from pocketforge.outcomes import files
 from pocketforge.recipe import Budget
+from pocketforge.recipe.part import with_targets
 from pocketforge.recipe.toml import parse_recipe
 from pocketforge.results.report import recipe_digest
 from pocketforge.search.constraints import known_early, words_of
@@ -160,6 +161,10 @@ def test_what_a_recipe_may_not_ask_is_told_with_its_place() -> None:
     assert "each once" in faults("[fit.space]\nepochs = [2, 2]")
     assert "fit.space.schemes[0]" in faults('[fit.space]\nschemes = ["int9", "fp32"]')
     assert "they rank channels" in faults('[fit.space]\nimportances = ["l1", "l2"]')
+
+
+def test_a_part_of_a_recipe_is_one_whatever_its_search_is_of() -> None:
+    assert [target.name for target in with_targets(base().recipe, ["b"]).targets] == ["b"]
 
 
 def test_a_search_is_no_part_of_what_a_build_is() -> None:

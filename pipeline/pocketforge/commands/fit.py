@@ -15,9 +15,11 @@ from typing import Any
 
 from pocketforge import events
 from pocketforge.commands.build import Built, build
-from pocketforge.errors import EXIT_GATE_FAILED, EXIT_INTERRUPTED, EXIT_OK, RecipeError
+from pocketforge.errors import EXIT_GATE_FAILED, EXIT_INTERRUPTED, EXIT_OK, DeviceUnavailable, RecipeError
+from pocketforge.facts.gather import gather
+from pocketforge.facts.phones import without_absent
 from pocketforge.facts.plugged import check_parts
-from pocketforge.files import check_writable, explain_os_error, json_text, write_whole
+from pocketforge.files import check_writable, json_text, write_whole
 from pocketforge.outcomes import files
 from pocketforge.recipe import Fit, Objective, Recipe
 from pocketforge.recipe.budget import THE_TASKS
@@ -42,6 +44,7 @@ from pocketforge.search.space import dimensions_of, fixed_of, space_of, stage_gr
 from pocketforge.search.summary import front_of, gained, recommended_of
 from pocketforge.search.trial import Begun, Notebook, Trial
 from pocketforge.search.trial_recipe import Base, Made, as_it_is, trial_recipe
+from pocketforge.streams import printable
 
 PAGE, BEST, LOGS = "fit.html", "best", "logs"
 
@@ -114,11 +117,11 @@ def fit(
     check_app(recipe)
     written = _place(path, recipe, asked.write)
     own = recipe.fit or Fit()
+    _check_there(recipe, aims := _aims(recipe, own), cache, emit)
     space = space_of(recipe, _groups(recipe) if own.space is None else ())
     dimensions, fixed = dimensions_of(space), fixed_of(space)
     if len(space.target_names) == 1:
         fixed["target"] = space.target_names[0]
-    aims = _aims(recipe, own)
     better = {name_of(objective): aim.better for objective, aim in aims}
     sampler, seed = asked.sampler or own.sampler, recipe.seed if asked.seed is None else asked.seed
     early = known_early(_bound(recipe))
@@ -178,7 +181,10 @@ def _place(path: Path, recipe: Recipe, asked: Path | None) -> Path:
     try:
         check_writable(folder)
     except OSError as error:
-        raise explain_os_error(error, folder, "--write") from error
+        raise RecipeError(
+            f"the recommended recipe goes beside the base recipe, and {folder} cannot be written: {error.strerror}",
+            "copy the recipe with its model to a folder of yours",
+        ) from error
     return place
 
 
@@ -200,6 +206,20 @@ def _aims(recipe: Recipe, own: Fit) -> list[tuple[Objective, Aim]]:
         objective = dataclasses.replace(objective, metric=word)
         found.append((objective, Aim(name_of(objective), metric.row.better, metric.row.unit)))
     return found
+
+
+def _check_there(recipe: Recipe, aims: Sequence[tuple[Objective, Aim]], cache: Path, emit: events.Emit) -> None:
+    """Raises DeviceUnavailable where a phone that an objective is on is not there: each trial would fail by it."""
+    left, absent = without_absent(recipe, gather(recipe, cache).phones)
+    there = {name for device in left.devices for name in device.budget_names}
+    for objective, aim in aims:
+        if objective.device and objective.device not in there:
+            raise DeviceUnavailable(
+                f"{aim.name} is an objective, and that device is not there: {'; '.join(absent)}",
+                "connect it, or take the objective out of [fit]",
+            )
+    for line in absent:
+        emit(events.Warned(line))
 
 
 def _bound(recipe: Recipe) -> list[tuple[Any, str]]:
@@ -289,4 +309,4 @@ def _with_head(made: Made, result: FitResult, path: Path) -> str:
         f"{result.seed}.",
         *result.reasons,
     ]
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines) + "\n" + made.text
+    return "".join(f"# {printable(line)}\n" for line in lines) + "\n" + made.text

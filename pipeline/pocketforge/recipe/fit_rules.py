@@ -13,7 +13,7 @@ from pocketforge.recipe.target import Target
 
 
 def faults_of_fit(fit: Fit, data: Data, targets: Sequence[Target]) -> list[Fault]:
-    """Those of the space; an objective's are the recipe's to tell (faults_of_objectives)."""
+    """Those of the space."""
     space = fit.space
     if space is None:
         return []

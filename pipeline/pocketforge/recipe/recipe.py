@@ -104,7 +104,6 @@ class Recipe:
         faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
-        faults += [fault.inside("fit") for fault in self._faults_of_fit()]
         if faults:
             raise WrongTable(*faults)
         # So that all that is said of targets holds for each bucket's file.
@@ -316,12 +315,15 @@ class Recipe:
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
 
-    def _faults_of_fit(self) -> list[Fault]:
+    def faults_of_fit(self) -> list[Fault]:
+        """What is wrong between [fit] and the rest. Asked where a recipe is read, not where one is built: a part of a
+        recipe (some targets, without a phone that is not there) is built whatever its search would be."""
         if self.fit is None:
             return []
         names = [name for device in self.devices for name in device.budget_names]
         objectives = faults_of_objectives(self.fit.objectives, names, self._fault_metric, self.devices_of)
-        return [*objectives, *faults_of_fit(self.fit, self.data, self.targets)]
+        found = [*objectives, *faults_of_fit(self.fit, self.data, self.targets)]
+        return [fault.inside("fit") for fault in found]
 
     def _fault_waivers(self) -> list[Fault]:
         """One that is of no budget, or of no target or device: it would hide a slip."""

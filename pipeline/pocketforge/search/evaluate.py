@@ -12,6 +12,7 @@ from typing import Protocol
 from pocketforge import events
 from pocketforge.errors import ModelError, RecipeError, StageFailed
 from pocketforge.facts.gather import gather
+from pocketforge.facts.phones import without_absent
 from pocketforge.plan.lanes import make_plan
 from pocketforge.plan.steps import Emulated, Facts, Lane, Plan, Step
 from pocketforge.recipe import Budget, Objective, Recipe
@@ -90,11 +91,11 @@ class Builds:
                            emit=self.emit)  # fmt: skip
         counted: set[str] = set()
         found = []
-        for made, each in zip(trials, planned, strict=True):
+        for each in planned:
             if isinstance(each, str):
                 found.append(Measured(reason=each))
                 continue
-            found.append(self._read(made.recipe, each, outcome, counted, rung))
+            found.append(self._read(each, outcome, counted, rung))
             counted |= {step.key for step in each.part}
         return found
 
@@ -102,6 +103,7 @@ class Builds:
         """A trial's steps; in words why it has none, which is its own failure and not the search's."""
         try:
             facts = gather(recipe, self.cache)
+            recipe, _ = without_absent(recipe, facts.phones)
             plan = make_plan(recipe, facts)
         except (RecipeError, ModelError, StageFailed) as error:
             return error.message
@@ -110,9 +112,9 @@ class Builds:
             if step.key in wanted:
                 wanted.update(step.needs.values())
         plan = dataclasses.replace(plan, lanes=tuple(_only(lane, wanted) for lane in plan.lanes))
-        return _Planned(facts, plan, tuple(step for step in plan.steps if step.key in wanted))
+        return _Planned(recipe, facts, plan, tuple(step for step in plan.steps if step.key in wanted))
 
-    def _read(self, recipe: Recipe, planned: _Planned, outcome: Outcome, counted: set[str], rung: Rung) -> Measured:
+    def _read(self, planned: _Planned, outcome: Outcome, counted: set[str], rung: Rung) -> Measured:
         keys = {step.key for step in planned.part}
         own = Outcome(
             {key: entry for key, entry in outcome.entries.items() if key in keys},
@@ -126,14 +128,15 @@ class Builds:
             error = next(iter(own.errors.values()))
             log = error.log if isinstance(error, StageFailed) else ""
             return Measured(reason=error.message, log=log, seconds=seconds)
-        report = make_report(recipe, planned.facts, planned.plan, own, wall_s=0.0, baselines=self.baselines)
-        values = {name_of(each): value_of(recipe, report.measurements, each) for each in self.objectives}
+        report = make_report(planned.recipe, planned.facts, planned.plan, own, wall_s=0.0, baselines=self.baselines)
+        values = {name_of(each): value_of(planned.recipe, report.measurements, each) for each in self.objectives}
         known = {name: value for name, value in values.items() if not math.isnan(value)}
         return Measured(known, violations(report.gates), _wrong(report, known, values, rung), seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
+    recipe: Recipe
     facts: Facts
     plan: Plan
     part: tuple[Step, ...]

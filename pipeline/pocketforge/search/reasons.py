@@ -23,19 +23,23 @@ def reasons_of(
     count = sum(trial.is_feasible for trial in trials)
     beaten = f"{len(front)} {'is' if len(front) == 1 else 'are'} beaten by no other"
     of_these = "" if len(front) == 1 else ", and this one is nearest to the best value of every objective at once"
-    lines = [
-        f"Trial {recommended} ({described(chosen)}): of {count} trials that keep every budget, {beaten}{of_these}."
-    ]
+    told = f"of {_trials(count)} every budget, {beaten}{of_these}."
+    lines = [f"Trial {recommended} ({described(chosen)}): {told}"]
     for name, way in better.items():
         best = (max if way == "higher" else min)(by_number[number].values[name] for number in front)
         lines.append(f"{name}: {figure(name, chosen.values[name])}; the best on the front is {figure(name, best)}.")
     lines += [line for trial in trials if trial.label and trial.state == "full" and trial is not chosen
               for line in [_against(chosen, trial, better)]]  # fmt: skip
-    lines.append(
-        f"It was chosen among {count} by the same samples that its quality is told of: on others it will be a little "
-        "lower than this, the more so the more trials there were."
-    )
+    if count > 1:
+        lines.append(
+            f"It was chosen among {count} by the same samples that its quality is told of: on others it will be a little "
+            "lower than this, the more so the more trials there were."
+        )
     return tuple(lines)
+
+
+def _trials(count: int) -> str:
+    return "1 trial that keeps" if count == 1 else f"{count} trials that keep"
 
 
 def _against(chosen: Trial, base: Trial, better: Mapping[str, Better]) -> str:
@@ -44,7 +48,7 @@ def _against(chosen: Trial, base: Trial, better: Mapping[str, Better]) -> str:
         now, then = chosen.values[name], base.values[name]
         ratio = f" (× {now / then:.3g})" if then > 0 and now != then and not _is_share(name) else ""
         parts.append(f"{name} {figure(name, then)} → {figure(name, now)}{ratio}")
-    kept = "" if base.is_feasible else "; that keeps not every budget"
+    kept = "" if base.is_feasible else "; that does not keep every budget"
     return f"Against {base.label}: {', '.join(parts)}{kept}."
 
 
