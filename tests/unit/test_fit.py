@@ -248,6 +248,8 @@ def test_a_front_is_what_no_other_beats() -> None:
 
 
 def test_halving_keeps_the_best_and_gives_no_one_up_for_what_training_mends() -> None:
+    # None beats another: the one between the ends is nearest to the best of both.
+    assert survivors({1: (0.0, 1.0), 2: (0.3, 0.3), 3: (1.0, 0.0)}, {}, 3) == [2]
     assert short_share(9, 3) == 1 / 3 and short_share(1, 3) is None and short_share(0, 3) is None
     assert survivors({1: (1.0,), 2: (0.0,), 3: (2.0,), 4: (5.0,)}, {}, 3) == [1, 2]
     assert survivors({1: (1.0, 0.0), 2: (0.0, 1.0)}, {1: 0.5}, 2) == [2] and survivors({}, {}, 3) == []

@@ -53,16 +53,22 @@ def ranks(points: Mapping[int, Point]) -> dict[int, int]:
     return found
 
 
+def distances(points: Mapping[int, Point]) -> dict[int, float]:
+    """From the best value of every objective at once, each scaled by its span; of what is not known infinite."""
+    known = {number: point for number, point in points.items() if not any(map(math.isnan, point))}
+    columns = list(zip(*known.values(), strict=True))
+    least = [min(column) for column in columns]
+    spans = [max(column) - low or 1.0 for column, low in zip(columns, least, strict=True)]
+    found = dict.fromkeys(points, math.inf)
+    for number, point in known.items():
+        found[number] = round(math.hypot(*((v - low) / s for v, low, s in zip(point, least, spans, strict=True))), 12)
+    return found
+
+
 def nearest_to_best(points: Mapping[int, Point]) -> int:
-    """Of a front the point with the least distance to the best value of every objective, each scaled by its span."""
-    columns = list(zip(*points.values(), strict=True))
-    least, most = [min(column) for column in columns], [max(column) for column in columns]
-
-    def distance(point: Point) -> float:
-        spans = [high - low or 1.0 for low, high in zip(least, most, strict=True)]
-        return math.hypot(*((value - low) / span for value, low, span in zip(point, least, spans, strict=True)))
-
-    return min(points, key=lambda number: (round(distance(points[number]), 12), number))
+    """Of a front the point with the least of these distances."""
+    far = distances(points)
+    return min(points, key=lambda number: (far[number], number))
 
 
 def hypervolume(points: Sequence[Point], reference: Point) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from pocketforge.search.front import Point, ranks
+from pocketforge.search.front import Point, distances, ranks
 
 
 def short_share(epochs: int, reduction: int) -> float | None:
@@ -20,13 +20,14 @@ def short_share(epochs: int, reduction: int) -> float | None:
 def survivors(points: Mapping[int, Point], violations: Mapping[int, float], reduction: int) -> list[int]:
     """The best one in `reduction`, at least one, by number.
 
-    violations: of the budgets in all, at this rung; they are less with more training, so they only order equals.
+    violations: of the budgets in all, at this rung; they are less with more training, so they only order those that no
+    other beats; then who is nearest to the best of every objective comes first.
     """
     if not points:
         return []
-    by_rank = ranks(points)
+    by_rank, far = ranks(points), distances(points)
     count = max(1, math.ceil(len(points) / reduction))
-    ordered = sorted(points, key=lambda number: (by_rank[number], violations.get(number, 0.0), number))
+    ordered = sorted(points, key=lambda n: (by_rank[n], violations.get(n, 0.0), far[n], n))
     return sorted(ordered[:count])
 
 

@@ -32,8 +32,8 @@ def reasons_of(
               for line in [_against(chosen, trial, better)]]  # fmt: skip
     if count > 1:
         lines.append(
-            f"It was chosen among {count} by the same samples that its quality is told of: on others it will be a little "
-            "lower than this, the more so the more trials there were."
+            f"It was chosen among {count} by the same samples that its quality is told of: on others it will be a "
+            "little lower than this, the more so the more trials there were."
         )
     return tuple(lines)
 
