@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--sampler", type=click.Choice(get_args(Sampler)), help="How trials are chosen.  [default: fit.sampler]")
 @click.option("--fresh", is_flag=True, help="Begin a new search; stored steps are used again.")
 @click.option(
-    "--write", "write", type=click.Path(path_type=Path, dir_okay=False),
+    "--recipe-out", "write", type=click.Path(path_type=Path, dir_okay=False),
     help="The recommended recipe, in the recipe's own folder.  [default: NAME.fit.toml]",
 )  # fmt: skip
 @click.option(

@@ -153,7 +153,7 @@ def fit(
         _write(out, result)
         if chosen is not None:
             made = made_of(settings, result.trial(chosen))
-            write_whole(written, _with_head(made, result, path).encode(), "--write")
+            write_whole(written, _with_head(made, result, path).encode(), "--recipe-out")
     return Fitted(result, out, written if chosen is not None else None, built, interrupted)
 
 
@@ -173,11 +173,11 @@ def _place(path: Path, recipe: Recipe, asked: Path | None) -> Path:
     folder = Path(recipe.folder)
     if place.absolute().parent.resolve() != folder:
         raise RecipeError(
-            f"--write must name a file in the recipe's folder, from which the paths in it go, found {place}",
+            f"--recipe-out must name a file in the recipe's folder, from which the paths in it go, found {place}",
             f"as {folder / 'best.toml'}",
         )
     if place.resolve() == path.resolve():
-        raise RecipeError("--write names the recipe itself", "give another name")
+        raise RecipeError("--recipe-out names the recipe itself", "give another name")
     try:
         check_writable(folder)
     except OSError as error:
