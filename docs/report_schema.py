@@ -1,4 +1,4 @@
-"""Write pipeline/pocketforge/report/schema.json from the types in records/: `python docs/report_schema.py`.
+"""Write report/schema.json from the types in records/, and search/schema.json: `python docs/report_schema.py`.
 
 tests/unit/test_report_schema.py holds the file against them. What a field holds is the line under `Attributes:` of its
 class; what a value may be is its type, what it is annotated with, and its unit, which names carry.
@@ -19,6 +19,8 @@ from pocketforge.recipe.compress import Finetune
 from pocketforge.records import SCHEMA_VERSION, GateResult, Report, StepRecord, TargetRecord
 from pocketforge.records.words import May
 from pocketforge.report.validity import SCHEMA
+from pocketforge.search.result import FIT_VERSION, FitResult
+from pocketforge.search.result import SCHEMA as FIT_SCHEMA
 
 Schema = dict[str, Any]
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -208,5 +210,20 @@ def schema() -> str:
     return json.dumps({**head, **report, **definitions}, indent=1, ensure_ascii=False) + "\n"
 
 
+def fit_schema() -> str:
+    """The whole text of search/schema.json."""
+    writer = _Writer()
+    result = writer.of_class(FitResult)
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:pocketforge:fit:{FIT_VERSION}",
+        "title": "Pocketforge search",
+        "$comment": "Written by docs/report_schema.py from search/result.py; docs/fit.md says what may come.",
+    }
+    definitions = {"$defs": dict(sorted(writer.definitions.items()))}
+    return json.dumps({**head, **result, **definitions}, indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
+    FIT_SCHEMA.write_text(fit_schema(), encoding="utf-8")
     SCHEMA.write_text(schema(), encoding="utf-8")

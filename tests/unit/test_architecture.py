@@ -37,6 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "measure why device_calibration",
         "history",
         "report",
+        "search",
         "stages commands studies",
         "api",
         "cli",

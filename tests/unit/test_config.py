@@ -71,7 +71,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-KNOWN = "app, budget, compress, data, device, metric, model, name, output, release, seed, target, task, waiver"
+KNOWN = "app, budget, compress, data, device, fit, metric, model, name, output, release, seed, target, task, waiver"
 
 
 def to_toml(value: Any) -> str:

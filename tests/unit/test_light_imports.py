@@ -17,6 +17,7 @@ HEAVY = {
     "torch",
     "numpy",
     "sklearn",
+    "optuna",
     "scipy",
     "PIL",
     "torchao",

@@ -50,6 +50,7 @@ COMMANDS = {
     "device": ("pocketforge.cli.device", "List and set up what model files run on."),
     "model": ("pocketforge.cli.model", "Show a model: layers, parameters, MACs, and how it was compressed."),
     "study": ("pocketforge.cli.study", "Compare ways of pruning and of quantizing a recipe's model."),
+    "fit": ("pocketforge.cli.fit", "Search for the best recipe that keeps the budgets."),
     "codebook": ("pocketforge.cli.codebook", "Store clustered weights as codebooks, and get them back."),
     "sparse": ("pocketforge.cli.sparse", "Store pruned weights without their zeros, and get them back."),
     "why": ("pocketforge.cli.why", "Find the stage and the layer where a target's numbers break."),

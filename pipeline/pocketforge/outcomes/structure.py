@@ -55,6 +55,7 @@ def _converter() -> cattrs.Converter:
     for plain in (str, int, bool, float):
         converter.register_structure_hook(plain, functools.partial(_exact, wanted=plain))
     converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: _plain(value))
+    converter.register_structure_hook_func(_is_plain_choice, _one_of)
     converter.register_unstructure_hook_factory(
         lambda kind: getattr(kind, "OMIT_UNSET", False) is True,
         lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True),
@@ -110,6 +111,18 @@ def _is_choice(kind: Hint) -> bool:
     choices = [each for each in get_args(kind) if each is not types.NoneType]
     origin: object = get_origin(kind)
     return origin in (Union, types.UnionType) and len(choices) > 1 and all(map(is_dataclass, choices))
+
+
+def _is_plain_choice(kind: Hint) -> bool:
+    """Whether a type is one of several plain ones: `str | float`."""
+    origin: object = get_origin(kind)
+    return origin in (Union, types.UnionType) and set(get_args(kind)) <= {str, int, bool, float}
+
+
+def _one_of(value: object, kind: Hint) -> object:
+    if type(value) not in get_args(kind):
+        raise TypeError(f"wanted one of {', '.join(each.__name__ for each in get_args(kind))}, found {value!r}")
+    return value
 
 
 def _chosen(value: object, kind: Hint, converter: cattrs.Converter) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pocketforge.recipe.budget import METRICS, Budget, Metric, Task
 from pocketforge.recipe.columns import Columns
 from pocketforge.recipe.data import Data, SplitFolders
+from pocketforge.recipe.fit import Fit, Objective, PruneGroup, Space
 from pocketforge.recipe.model import SHARED_DEFINITIONS, InputSpec, Model
 from pocketforge.recipe.names import Layout, Runtime, suggest
 from pocketforge.recipe.output import Output, Post
@@ -24,17 +25,21 @@ __all__ = [
     "Budget",
     "Columns",
     "Data",
+    "Fit",
     "InputSpec",
     "InputSteps",
     "Layout",
     "Metric",
     "Model",
+    "Objective",
     "Output",
     "Post",
     "Preprocess",
+    "PruneGroup",
     "Recipe",
     "Release",
     "Runtime",
+    "Space",
     "SplitFolders",
     "Target",
     "Task",

@@ -20,6 +20,8 @@ from pocketforge.recipe.device import (
 )
 from pocketforge.recipe.faults import Fault, WrongTable
 from pocketforge.recipe.file_rules import faults_of_files
+from pocketforge.recipe.fit import Fit, Objective
+from pocketforge.recipe.fit_rules import faults_of_fit, faults_of_objectives
 from pocketforge.recipe.input_rules import faults_of_inputs
 from pocketforge.recipe.loss_rules import (
     faults_of_dropped,
@@ -72,6 +74,7 @@ class Recipe:
         release: What the release says of itself.
         training: Where models are trained.
         app: The app that carries the files, for budgets on what it is then.
+        fit: What `pocketforge fit` searches; None where the recipe says nothing of it. No build reads it.
         folder: The recipe file's own, absolute: paths are relative to it. Set by the loader.
     """
 
@@ -90,6 +93,7 @@ class Recipe:
     release: Release = Release()  # noqa: RUF009 - frozen, so one for all does no harm
     app: App = App()  # noqa: RUF009 - frozen, so one for all does no harm
     training: Training = Training()  # noqa: RUF009 - frozen, so one for all does no harm
+    fit: Fit | None = None
     folder: str = ""
 
     def __post_init__(self) -> None:
@@ -315,6 +319,16 @@ class Recipe:
             faults += [Fault(unplaced, f"budget[{index}]")] if unplaced else []
         return faults
 
+    def faults_of_fit(self) -> list[Fault]:
+        """What is wrong between [fit] and the rest. Asked where a recipe is read, not where one is built: a part of a
+        recipe (some targets, without a phone that is not there) is built whatever its search would be."""
+        if self.fit is None:
+            return []
+        names = [name for device in self.devices for name in device.budget_names]
+        objectives = faults_of_objectives(self.fit.objectives, names, self._fault_metric, self.devices_of)
+        found = [*objectives, *faults_of_fit(self.fit, self.data, self.targets)]
+        return [fault.inside("fit") for fault in found]
+
     def _fault_waivers(self) -> list[Fault]:
         """One that is of no budget, or of no target or device: it would hide a slip."""
         faults: list[Fault] = []
@@ -420,8 +434,8 @@ class Recipe:
         named = find_metric(self.task_metric, self.judged)
         return named.row if named else METRICS[ROLES["logits"].metrics[0]]  # what is unknown is said elsewhere
 
-    def devices_of(self, budget: Budget) -> list[str]:
-        """Names of the devices that a budget holds for; [""] where the metric is of no device."""
+    def devices_of(self, budget: Budget | Objective) -> list[str]:
+        """Names of the devices that a budget holds for, or that give an objective; [""] where it is of no device."""
         if not budget.device and place_of(budget.metric) not in ("timed", "emulated"):
             return [""]
         named = [d for d in self.devices if not budget.device or budget.device in d.budget_names]

@@ -42,6 +42,7 @@ _TABLE_NAMES = {
     "waivers": "waiver",
     "inputs": "input",
     "libraries": "library",
+    "objectives": "objective",
 }
 # model.outputs and verify.outputs are other keys than [[output]].
 _OUTPUTS: Hint = tuple[Output, ...]
@@ -100,8 +101,11 @@ def parse_recipe(text: str, origin: str = "recipe", folder: str = "") -> Recipe:
         raw["model"] = {"definition": NO_MODEL.definition}
     try:
         recipe = _converter().structure(raw, Recipe)
+        wrong = recipe.faults_of_fit()
     except BaseValidationError as error:
-        faults = sorted({_short(str(fault)) for fault in _faults(error, "")})
+        wrong = _faults(error, "")
+    if wrong:
+        faults = sorted({_short(str(fault)) for fault in wrong})
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         more = [f"… and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
         raise RecipeError(f"{origin} has {count}:", faults=[*faults[:_MOST_FAULTS], *more]) from None

@@ -88,7 +88,7 @@ def _verdict(outcome: Outcome, gates: Sequence[GateResult], targets: Sequence[Ta
 def recipe_digest(recipe: Recipe) -> str:
     """SHA-256 of what the recipe says (not of its comments, nor of where it lies)."""
     content = dataclasses.asdict(recipe)
-    del content["folder"]
+    del content["folder"], content["fit"]  # a search says nothing of what one build is
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,0 +1,1 @@
+"""`fit`: a space, trials, a front."""
