@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from told_spec import ToldSpec
 
+from pocketforge.commands.cluster import facts_of
 from pocketforge.errors import DeviceUnavailable, PocketforgeError, RecipeError, StageFailed, StoreError
 from pocketforge.facts import phones
+from pocketforge.plan.steps import Facts
 from pocketforge.run.cluster import addresses, certificates, transfer
 from pocketforge.run.cluster.limits import Limits, Watchdog, resident_bytes
 from pocketforge.run.cluster.offers import Asked, Offer, asked_of, from_text, lacking, to_text
@@ -72,6 +74,13 @@ def test_a_step_asks_for_what_its_key_says_of_the_machine(tmp_path: Path) -> Non
     on_phone = make_step("phone", ["say", "S1: Android 14"], journal=tmp_path)
     assert asked_of(on_phone, facts) == Asked({"phone:S1": "S1: Android 14"}, frozenset({"phone:S1"}))
     assert isinstance(plain.spec, ToldSpec)
+
+
+def test_a_build_that_trains_on_a_gpu_is_refused_by_name() -> None:
+    with pytest.raises(RecipeError, match="training on NVIDIA A100 is this machine's") as refused:
+        facts_of(Facts({}, {}, "here", "none", gpus=("NVIDIA A100",)))
+    assert 'device = "cpu"' in refused.value.hint
+    assert facts_of(Facts({}, {}, "here", "none"))["host"] == "here"
 
 
 def test_timings_are_not_made_on_a_host_of_another_kind() -> None:

@@ -68,8 +68,12 @@ def joined(cluster: Cluster | None) -> Iterator[Callable[[Facts], Start | None]]
         phones: list[Connected] = []
         for worker in there.offers():
             phones += there.ask(worker, "told_phones")
+
+        def engine_of(facts: Facts) -> Start:
+            return engine.over(there, engine.Here(versions_of(facts), facts_of(facts), cluster.patience_s))
+
         with also(phones):
-            yield lambda facts: engine.over(there, engine.Here(versions_of(facts), facts_of(facts), cluster.patience_s))
+            yield engine_of
 
 
 def versions_of(facts: Facts) -> dict[str, str]:
@@ -79,7 +83,15 @@ def versions_of(facts: Facts) -> dict[str, str]:
 
 
 def facts_of(facts: Facts) -> dict[str, str]:
-    """What keys of steps say of the machine, by the names that workers offer it under."""
+    """What keys of steps say of the machine, by the names that workers offer it under.
+
+    Raises RecipeError for GPUs to train on: no worker offers one.
+    """
+    if facts.gpus:
+        raise RecipeError(
+            f"training on {facts.gpus[0]} is this machine's: a cluster's workers train on processors",
+            'say device = "cpu" under [training], or build without --engine dask',
+        )
     machine = {
         "host": facts.host,
         "kernels": facts.kernels,
