@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from pocketforge.cli.cache import BYTES, Quantity
 from pocketforge.cli.options import FiniteRange, cache_option, certificates_option, echo, insecure_option
+from pocketforge.cli.quantities import BYTES, Quantity
 
 
 @click.command("worker")
