@@ -26,11 +26,11 @@ from pocketforge.devices import host
 PROGRAM = Path(__file__).with_name("runtime_server.py")
 # Longer than any import here takes on a busy machine.
 START_S = 300
-# What no runtime reads, and what libraries here set as they are imported, which they may be at any time. Any other
-# variable that is not as it was when the tests began is for a new interpreter to find.
+# What no runtime with one thread reads, and what libraries here set as they are imported, which they may be at any
+# time. Any other variable that is not as it was when the tests began is for a new interpreter to find.
 INDIFFERENT = (
     "POCKETFORGE_", "PYTEST_", "ANDROID_", "ADB_", "TMPDIR", "PYTHONPATH", "PWD", "COLUMNS", "LINES",
-    "ORT_DISABLE_TELEMETRY", "TORCHINDUCTOR_CACHE_DIR", "TPU_SKIP_MDS_QUERY", "LD_LIBRARY_PATH",
+    "ORT_DISABLE_TELEMETRY", "OMP_WAIT_POLICY", "TORCHINDUCTOR_CACHE_DIR", "TPU_SKIP_MDS_QUERY", "LD_LIBRARY_PATH",
 )  # fmt: skip
 
 _complete = host.complete

@@ -50,6 +50,7 @@ REFUSED = (
     ("docs", "none"), ("size", "none.onnx"), ("sign", "none"), ("verify-release", "none"), ("release", "none"),
     ("package", "none", "--for", "web"), ("baseline", "set", "main"),
     ("gate-file", "none.onnx"), ("compare-files", "none.onnx", "none.tflite"), ("history", "show", "none"),
+    ("fit", "none.toml"), ("cluster", "status", "none"), ("worker", "none"), ("scheduler", "--none"),
     ("completion", "none"), ("biuld",), ("build",),
 )  # fmt: skip
 

@@ -143,7 +143,12 @@ def faults_of(text: str) -> list[str]:
             'type = "finetune"\nprocesses = 40',
             "compress[0]: batch_size must be 80 or more (batch norm needs 2 samples in each process), found 64",
         ),
-        ('type = "finetune"\nprecision = "fp16"', "compress[0].precision: unknown value 'fp16'; did you mean 'bf16'?"),
+        (
+            'type = "finetune"\nprecision = "fp16"',
+            'compress[0].precision: "fp16" is for GPUs, and training.device is "cpu": device = "auto" or "cuda", or '
+            'precision "bf16"',
+        ),
+        ('type = "finetune"\nprecision = "bf61"', "compress[0].precision: unknown value 'bf61'; did you mean 'bf16'?"),
         (
             'type = "finetune"\nloss = "mine"',
             "compress[0]: loss must be file.py:function, found 'mine' (left out: the task's own)",

@@ -71,7 +71,10 @@ GOOD: dict[str, Any] = {
 }
 
 
-KNOWN = "app, budget, compress, data, device, fit, metric, model, name, output, release, seed, target, task, waiver"
+KNOWN = (
+    "app, budget, compress, data, device, fit, metric, model, name, output, release, seed, target, task, training, "
+    "waiver"
+)
 
 
 def to_toml(value: Any) -> str:

@@ -204,6 +204,7 @@ LAYERS = {"layer", "override", "each"}
 def compared_by_name(source: str) -> list[str]:
     """Where a scheme's name is compared with a word, or with several."""
     found: list[str] = []
+    source = source.replace("place.scheme", "")  # of a URL
     if ".scheme" not in source:
         return found
     for node in ast.walk(ast.parse(source)):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command("fit")
 @recipe_argument
 @click.option("--trials", type=click.IntRange(1, 100_000), help="Trials in all.  [default: fit.trials, 40]")
-@click.option("--hours", type=FiniteRange(0, min_open=True), help="Begin nothing new after so long.")
+@click.option("--hours", type=FiniteRange(0, 8760, min_open=True), help="Begin nothing new after so long.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of the search.  [default: the recipe's]")
 @click.option("--sampler", type=click.Choice(get_args(Sampler)), help="How trials are chosen.  [default: fit.sampler]")
 @click.option("--fresh", is_flag=True, help="Begin a new search; stored steps are used again.")

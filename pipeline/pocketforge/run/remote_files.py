@@ -36,7 +36,13 @@ _FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryE
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file there: its name below the store's folder, size, and when it was written, in seconds since 1970."""
+    """A file there.
+
+    Attributes:
+        name: Below the store's folder.
+        size_bytes: Of its content.
+        written: When, in seconds since 1970.
+    """
 
     name: str
     size_bytes: int

@@ -35,7 +35,12 @@ Check = Callable[[bytes, bytes], bool]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a file, stored under its SHA-256."""
+    """A piece of a file.
+
+    Attributes:
+        sha256: Under which it is stored.
+        size_bytes: Of its content.
+    """
 
     sha256: str
     size_bytes: int
@@ -43,7 +48,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A result's file: its parts, one after another, are it."""
+    """A result's file.
+
+    Attributes:
+        sha256: Of its content.
+        parts: One after another, they are it.
+    """
 
     sha256: str
     parts: tuple[Part, ...]

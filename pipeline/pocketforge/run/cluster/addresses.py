@@ -15,7 +15,13 @@ _ADDRESS = re.compile(r"(?P<kind>tls|tcp)://(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:/
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """tls://HOST:PORT, or tcp://… on loopback."""
+    """tls://HOST:PORT, or tcp://… on loopback.
+
+    Attributes:
+        kind: tls or tcp.
+        host: A name or a number; of IPv6 without brackets.
+        port: 0 for any that is free.
+    """
 
     kind: str
     host: str
@@ -54,7 +60,11 @@ def parse(text: str, *, insecure: bool = False, port_zero: bool = False) -> Addr
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A folder of `cluster init`. Raises RecipeError where a file is missing or others may read the key."""
+    """A folder of `cluster init`. Raises RecipeError where a file is missing or others may read the key.
+
+    Attributes:
+        folder: Which.
+    """
 
     folder: Path
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pocketforge.errors import RecipeError, ToolMissing
 from pocketforge.files import explain_os_error
 from pocketforge.run.cluster.addresses import CA, CA_KEY, CERTIFICATE, KEY
+from pocketforge.version import install
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -25,7 +26,7 @@ def make(folder: Path, days: int) -> list[Path]:
     try:
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError as error:
-        raise ToolMissing(f"certificates need cryptography: {error}", "pip install 'pocketforge[cluster]'") from error
+        raise ToolMissing(f"certificates need cryptography: {error}", install("cluster")) from error
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (folder / CA_KEY).exists() != (folder / CA).exists():

@@ -52,7 +52,12 @@ class TooLittleMemory(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A worker that is there."""
+    """A worker that is there.
+
+    Attributes:
+        address: That it is reached by.
+        offer: What it is.
+    """
 
     address: str
     offer: Offer

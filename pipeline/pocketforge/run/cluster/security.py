@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pocketforge.errors import ToolMissing
 from pocketforge.run.cluster.addresses import CA, CERTIFICATE, KEY, Address, Credentials
+from pocketforge.version import install
 
 if TYPE_CHECKING:
     from distributed.security import Security
@@ -17,9 +18,7 @@ def check_installed() -> None:
     try:
         import distributed  # noqa: F401 - whether it is there
     except ImportError as error:
-        raise ToolMissing(
-            f"builds on several machines need Dask: {error}", "pip install 'pocketforge[cluster]'"
-        ) from error
+        raise ToolMissing(f"builds on several machines need Dask: {error}", install("cluster")) from error
 
 
 def settle() -> None:

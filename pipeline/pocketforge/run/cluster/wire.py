@@ -15,7 +15,13 @@ PIECE_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a file: name below the folder that is sent, where the part begins, what it holds."""
+    """A part of a file.
+
+    Attributes:
+        name: Of the file, below the folder that is sent.
+        offset: Where the part begins.
+        content: What it holds.
+    """
 
     name: str
     offset: int
