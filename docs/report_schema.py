@@ -198,30 +198,25 @@ def _attributes(text: str) -> Iterator[tuple[str, str]]:
 
 def schema() -> str:
     """The whole text of schema.json."""
-    writer = _Writer()
-    report = writer.of_class(Report)
-    head = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:pocketforge:report:{SCHEMA_VERSION}",
-        "title": "Pocketforge report",
-        "$comment": "Written by docs/report_schema.py from the types in records/; docs/report.md says what may come.",
-    }
-    definitions = {"$defs": dict(sorted(writer.definitions.items()))}
-    return json.dumps({**head, **report, **definitions}, indent=1, ensure_ascii=False) + "\n"
+    return _text(Report, f"report:{SCHEMA_VERSION}", "Pocketforge report", "the types in records/; docs/report.md")
 
 
 def fit_schema() -> str:
     """The whole text of search/schema.json."""
+    return _text(FitResult, f"fit:{FIT_VERSION}", "Pocketforge search", "search/result.py; docs/fit.md")
+
+
+def _text(whole: type, name: str, title: str, told_by: str) -> str:
     writer = _Writer()
-    result = writer.of_class(FitResult)
+    body = writer.of_class(whole)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:pocketforge:fit:{FIT_VERSION}",
-        "title": "Pocketforge search",
-        "$comment": "Written by docs/report_schema.py from search/result.py; docs/fit.md says what may come.",
+        "$id": f"urn:pocketforge:{name}",
+        "title": title,
+        "$comment": f"Written by docs/report_schema.py from {told_by} says what may come.",
     }
     definitions = {"$defs": dict(sorted(writer.definitions.items()))}
-    return json.dumps({**head, **result, **definitions}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps({**head, **body, **definitions}, indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

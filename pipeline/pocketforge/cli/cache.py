@@ -9,7 +9,7 @@ import click
 
 from pocketforge.cli.cache_remote import gc, pull, push
 from pocketforge.cli.options import cache_option, echo, json_option, print_json
-from pocketforge.cli.quantities import BYTES, SECONDS, Quantity
+from pocketforge.cli.quantities import AGE, SIZE
 from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 
 
@@ -81,11 +81,11 @@ def verify(ctx: click.Context, cache: Path, as_json: bool) -> None:
 @command.command("clear")
 @cache_option
 @click.option(
-    "--older-than", type=Quantity("age", SECONDS, "30d (s, m, h, d, w)"),
+    "--older-than", type=AGE,
     help="Only results not used for so long (30d).",
 )  # fmt: skip
 @click.option(
-    "--keep-bytes", type=Quantity("size", BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
+    "--keep-bytes", type=SIZE,
     help="Remove the least recently used until so much is left (5GB).",
 )  # fmt: skip
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before removing everything.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pocketforge.cli.options import cache_option, echo, json_option, print_json, progress_option, remote_option
-from pocketforge.cli.quantities import BYTES, SECONDS, Quantity
+from pocketforge.cli.quantities import AGE, SIZE
 from pocketforge.errors import EXIT_OK, EXIT_STAGE, RecipeError
 from pocketforge.report.progress import progress
 
@@ -81,11 +81,11 @@ def pull(
 @click.command("gc")
 @remote_option
 @click.option(
-    "--older-than", type=Quantity("age", SECONDS, "30d (s, m, h, d, w)"),
+    "--older-than", type=AGE,
     help="Results that nobody used for so long (30d).",
 )  # fmt: skip
 @click.option(
-    "--keep-bytes", type=Quantity("size", BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)"),
+    "--keep-bytes", type=SIZE,
     help="The least recently used until so much is left (50GB).",
 )  # fmt: skip
 @json_option

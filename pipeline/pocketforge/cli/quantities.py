@@ -28,3 +28,7 @@ class Quantity(click.ParamType[float]):
         if number > _MOST:
             self.fail(f"wanted at most {_MOST:g} of its smallest unit, found {value!r}", param, ctx)
         return number
+
+
+AGE = Quantity("age", SECONDS, "30d (s, m, h, d, w)")
+SIZE = Quantity("size", BYTES, "5GB (B, KB, MB, GB, KiB, MiB, GiB)")

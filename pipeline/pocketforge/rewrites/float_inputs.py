@@ -79,7 +79,7 @@ def keep_floats_float(editor: Editor) -> None:
             before, own = _same_scale(source), _quantized_levels(node)
             is_unlike = any(_is_float(each) or _levels_of(each) not in (own, None) for each in before)
             if is_unlike and not _is_moved_alone(before) and not _has_a_kernel(source):
-                _keep_float(editor, source, node)
+                keep_float(editor, source, node)
 
 
 def keep_fine_averages_float(editor: Editor) -> None:
@@ -93,7 +93,7 @@ def keep_fine_averages_float(editor: Editor) -> None:
         if op_name(node) in AVERAGES and (is_normalized(node) or _has_finer_levels(node)):
             for source in dict.fromkeys(node.all_input_nodes):
                 if _levels_behind(source):
-                    _keep_float(editor, source, node)
+                    keep_float(editor, source, node)
 
 
 def _has_finer_levels(node: Node) -> bool:
@@ -131,7 +131,7 @@ def keep_inputs_float(editor: Editor) -> None:
         if node.op == "placeholder" and len(levels := _levels(node)) > 1 and None in levels:
             for user in list(node.users):
                 if _quantized_levels(user):
-                    _keep_float(editor, node, user)
+                    keep_float(editor, node, user)
 
 
 def keep_choices_float(editor: Editor) -> None:
@@ -141,7 +141,7 @@ def keep_choices_float(editor: Editor) -> None:
         if op_name(node) in GIVEN_ITS_INPUT_S_LEVELS:
             for source in dict.fromkeys(node.all_input_nodes):
                 if _levels_behind(source):
-                    _keep_float(editor, source, node)
+                    keep_float(editor, source, node)
 
 
 def keep_joins_float(editor: Editor) -> None:
@@ -162,7 +162,7 @@ def keep_joins_float(editor: Editor) -> None:
             if in_place and part is node.args[0]:
                 _keep_what_is_written_to_float(editor, part)
             elif levels:
-                _keep_float(editor, part, node)
+                keep_float(editor, part, node)
 
 
 def _keep_what_is_written_to_float(editor: Editor, place: Node) -> None:
@@ -170,10 +170,11 @@ def _keep_what_is_written_to_float(editor: Editor, place: Node) -> None:
     for node in _same_scale(place):
         for source in node.all_input_nodes:
             if op_name(node) in SAME_SCALE and op_name(source) in DEQUANTIZE:
-                _keep_float(editor, source, node)
+                keep_float(editor, source, node)
 
 
-def _keep_float(editor: Editor, source: Node, reader: Node) -> None:
+def keep_float(editor: Editor, source: Node, reader: Node) -> None:
+    """Two products before a reader of a value, by powers of two that make one: the converter moves no levels past."""
     doubled = editor.call(aten.mul.Tensor, source, 2.0, like=reader)
     reader.replace_input_with(source, editor.call(aten.mul.Tensor, doubled, 0.5, like=reader))
 

@@ -7,6 +7,7 @@ import operator
 import torch
 from torch.fx import Node
 
+from pocketforge.rewrites.float_inputs import keep_float
 from pocketforge.rewrites.graph import Editor, first_input, is_constant, op_name, shape_of
 
 aten = torch.ops.aten
@@ -158,7 +159,7 @@ def keep_fixed_scales(editor: Editor) -> None:
     """Quantize the output of such an op by its own scale first, then by that which its readers share.
 
     Where theirs has less than half the steps, as the shares of many in a softmax, the op is made of floats instead: its
-    input behind two products, by powers of two that make one, which the converter does not quantize.
+    input is kept float.
     """
     for node in editor.nodes():
         source = _levels_before(node) if op_name(node) in FIXED else None
@@ -170,8 +171,7 @@ def keep_fixed_scales(editor: Editor) -> None:
             continue
         quantize = next(iter(others.values()))
         if quantize.args[1] < fixed[0] / 2:  # type: ignore[operator]
-            doubled = editor.call(aten.mul.Tensor, node.args[0], 2.0, like=node)
-            node.update_arg(0, editor.call(aten.mul.Tensor, doubled, 0.5, like=node))
+            keep_float(editor, first_input(node), node)
             continue
         own = _rounded(editor, node, node, fixed, quantize, source)
         one = editor.constant(f"{node.name}_one", torch.ones(()), node.next)

@@ -103,16 +103,7 @@ class _Local:
 
     @contextlib.contextmanager
     def alone(self, step: Step) -> Iterator[None]:
-        """Benchmarks on one machine take turns, whatever their builds' caches, and so do steps on one phone."""
-        what = HOST_BENCHMARK if step.exclusive else step.place
-        if not what:
-            yield
-            return
-
-        def waits(holder: str) -> None:
-            self._emit(events.Waiting(f"{step.name}: {holder} is at work there, and a measurement is made alone"))
-
-        with hold_of_machine(what, waits, give_up=self.stopping):
+        with alone_on_machine(step, lambda words: self._emit(events.Waiting(words)), self.stopping):
             yield
 
     def make(self, step: Step, log: Path, started: float) -> Entry:
@@ -130,6 +121,24 @@ class _Local:
 
     def close(self) -> None:
         """Nothing is left: each stage ended before its step did."""
+
+
+@contextlib.contextmanager
+def alone_on_machine(step: Step, say: Callable[[str], None], give_up: Callable[[], bool]) -> Iterator[None]:
+    """Benchmarks on one machine take turns, whatever their builds' caches, and so do steps on one phone.
+
+    say: told what is waited for. give_up: asked while waiting.
+    """
+    what = HOST_BENCHMARK if step.exclusive else step.place
+    if not what:
+        yield
+        return
+
+    def waits(holder: str) -> None:
+        say(f"{step.name}: {holder} is at work there, and a measurement is made alone")
+
+    with hold_of_machine(what, waits, give_up=give_up):
+        yield
 
 
 def _preload(plan: Plan, entries: Mapping[str, Entry], store: Store, again: Iterable[Collection[str]]) -> Sequence[str]:

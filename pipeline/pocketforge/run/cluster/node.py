@@ -13,7 +13,7 @@ import pickle
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -27,9 +27,9 @@ from pocketforge.run.cluster import offers, transfer
 from pocketforge.run.cluster.limits import Limits, Watchdog
 from pocketforge.run.cluster.mirror import Mirrors
 from pocketforge.run.cluster.wire import PIECE_BYTES, Answer, Piece, Task
+from pocketforge.run.engine import alone_on_machine
 from pocketforge.run.fingerprints import Fingerprints
 from pocketforge.run.inputs import Watch
-from pocketforge.run.locks import HOST_BENCHMARK, hold_of_machine
 from pocketforge.run.made import MadeOf
 from pocketforge.run.make import Maker
 from pocketforge.run.opened import read_notes
@@ -189,7 +189,7 @@ class Node:
         )
         self._running = processes
         try:
-            with watchdog, self._alone(step, signals):
+            with watchdog, alone_on_machine(step, lambda words: signals.say({"waits": words}), signals.given_up):
                 entry = maker.make(step, log, time.monotonic())
         except PocketforgeError as error:
             if watchdog.memory_bytes:
@@ -218,19 +218,6 @@ class Node:
             answer.error.hint = answer.error.hint.replace(ours, "")
         log = answer.log.replace(os.fsencode(ours), b"")
         return dataclasses.replace(answer, log=log, asked_after=tuple(p.removeprefix(ours) for p in answer.asked_after))
-
-    @contextlib.contextmanager
-    def _alone(self, step: Step, signals: Signals) -> Iterator[None]:
-        what = HOST_BENCHMARK if step.exclusive else step.place
-        if not what:
-            yield
-            return
-
-        def waits(holder: str) -> None:
-            signals.say({"waits": f"{step.name}: {holder} is at work there, and a measurement is made alone"})
-
-        with hold_of_machine(what, waits, give_up=signals.given_up):
-            yield
 
     def _preload(self, modules: Sequence[str]) -> Sequence[str]:
         """A server that was started for other steps is left for one that has imported what these need, too."""
