@@ -57,7 +57,7 @@ _TRACE = (
 )
 
 STAGES: dict[str, StageInfo] = {
-    "data": StageInfo("pocketforge.stages.data", 7, ("numpy", "pillow", "scikit-learn"), user_code=True),
+    "data": StageInfo("pocketforge.stages.data", 8, ("numpy", "pillow", "scikit-learn"), user_code=True),
     "finetune": StageInfo(
         "pocketforge.stages.finetune", 4, (*_TRAIN, "accelerate"), _TRACE, resumable=True, user_code=True
     ),
@@ -89,9 +89,9 @@ STAGES: dict[str, StageInfo] = {
         user_code=True,
     ),
     "package": StageInfo("pocketforge.stages.package", 2, ("torch", "numpy"), _TRACE),
-    "export": StageInfo("pocketforge.stages.export", 19, ("torch",), _TRACE),
+    "export": StageInfo("pocketforge.stages.export", 20, ("torch",), _TRACE),
     "adopt": StageInfo("pocketforge.stages.adopt", 2, ("numpy",)),
-    "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
+    "verify": StageInfo("pocketforge.stages.verify", 12, ("numpy",), user_code=True),
     "verify_file": StageInfo("pocketforge.stages.verify_file", 2, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),

@@ -549,8 +549,106 @@ def test_mediapipes_audio_classifier_hears_what_the_file_hears(tmp_path: Path) -
     assert f"calibrated scores have the file's own top-1 for {kept:.1%} of 12 samples" in verified.warnings[-1]
     quiet = tmp_path / "quiet.npy"
     np.save(quiet, np.load(build.made(lane.data) / "eval_0.npy") / 32768)
-    wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000))
+    wrong = try_mediapipe(model, quiet, Answers("logits", outputs, rate_hz=8000, kind="sound"))
     assert wrong.state.startswith("wrong: values"), wrong
+
+
+WORDS = """
+import numpy as np
+
+TEXTS = ("a fine film", "a bad film", "no good at all", "good and fine", "bad, bad, bad!", "Fine films are good",
+         "it is un-good", "goodness", "what a film: fine!", "no", "a GOOD film", "the worst")
+MORE = ()
+
+def samples():
+    texts = [*TEXTS * 4, *MORE]
+    return np.array(texts), np.arange(len(texts)) % 2
+"""
+READS = """
+import torch
+from torch import nn
+
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.kinds, self.scores = nn.Embedding(40, 8), nn.Embedding(2, 8), nn.Linear(8, 2)
+
+    def forward(self, ids, mask, type_ids):
+        known = (self.words(ids) + self.kinds(type_ids)) * mask.unsqueeze(-1)
+        return torch.softmax(self.scores(known.sum(1) / mask.sum(1, keepdim=True)), 1)
+
+def build():
+    return Reads()
+"""
+TEXT_RECIPE = """
+name = "films"
+model = { definition = "model.py" }
+output = [{ name = "output", role = "logits", post = "none" }]
+[data]
+source = "data.py:samples"
+eval_samples = 12
+calibration_samples = 8
+[[data.preprocess.step]]
+type = "tokenize"
+file = "tokenizer.json"
+max_length = 8
+dtype = "int32"
+pad_token = "[PAD]"
+gives = ["ids", "type_ids", "mask"]
+[[target]]
+name = "films"
+runtime = "tflite"
+consumers = ["mediapipe"]
+verify = { tflite_runtime = "skip" }
+"""
+
+
+def bert_tokenizer(folder: Path, *, lowercase: bool = True) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = "[PAD] [UNK] [CLS] [SEP] a fine film bad no good at all and , ! are ##s it is un - ##ness what the : worst"
+    found = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece({word: number for number, word in enumerate(words.split())}, unk_token="[UNK]")
+    )
+    found.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+    found.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    found.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    found.save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.skipif(MEDIAPIPE.python is None, reason="pocketforge device setup mediapipe")
+def test_mediapipes_text_tasks_read_what_the_file_reads(tmp_path: Path) -> None:
+    bert_tokenizer(tmp_path)
+    # The model takes what goes with ids in another order than MediaPipe names it.
+    model = READS.replace("ids, mask, type_ids):", "ids, type_ids, mask):")
+    build = Build(tmp_path, model, WORDS, TEXT_RECIPE)
+    lane = build.lane("films")
+    verdict = files.read(build.made(lane.verify), Verdict)
+    assert verdict.passed, verdict.reasons
+    verified = files.read(build.made(lane.verify), Verified)
+    assert verified.runtimes["MediaPipe TextClassifier 1.2.3"] == "works"
+    names = [check.name for check in verified.checks if check.name.startswith("MediaPipe")]
+    assert names == [f"MediaPipe TextClassifier 1.2.3 {each}" for each in ("values", "top-1")]
+    exported = build.made(lane.export) / "model.tflite"
+    outputs = np.load(build.made(lane.verify) / "model" / "outputs_0.npy")
+    assert np.ptp(outputs[:, 0]) > 0.05, "texts are told apart"
+    with zipfile.ZipFile(exported) as archive:
+        assert archive.read("vocab.txt").split()[:5] == [b"[PAD]", b"[UNK]", b"[CLS]", b"[SEP]", b"a"]
+    texts = build.made(lane.data) / "eval_texts.json"
+    embedded = try_mediapipe(exported, texts, Answers("embedding", outputs, kind="text"))
+    assert (embedded.name, embedded.state) == ("MediaPipe TextEmbedder 1.2.3", "works")
+    # What the same tokenizer makes ids of here and MediaPipe otherwise: capitals beyond ASCII, and accents.
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(["fíne film", *json.loads(texts.read_text(encoding="utf-8"))[1:]]), encoding="utf-8")
+    wrong = try_mediapipe(exported, other, Answers("logits", outputs, kind="text"))
+    assert "1 of 12 otherwise, the first 'fíne film'" in wrong.state, wrong
+
+
+def test_a_tokenizer_that_mediapipe_has_not_is_told_before_the_file_is_made(tmp_path: Path) -> None:
+    bert_tokenizer(tmp_path, lowercase=False)
+    build = Build(tmp_path, READS, WORDS, TEXT_RECIPE.replace('"type_ids", "mask"', '"mask", "type_ids"'))
+    with pytest.raises(ModelError, match=r"tokenizer\.json is no tokenizer of MediaPipe's .*: it keeps capitals"):
+        build.made(build.lane("films").export)
 
 
 SHAPES = """

@@ -259,6 +259,9 @@ role = "scores"
 CLASSES = '[[output]]\nname = "classes"\nrole = "classes"\n'
 COUNTED = CLASSES + '[[output]]\nname = "count"\nrole = "count"\n'
 MONO = "step = [{ type = 'resample', rate_hz = 8000 }, { type = 'mono' }, { type = 'layout', to = 'NT' }]"
+TOKENS = "step = [{ type = 'tokenize', file = 'words.json', max_length = 8, dtype = 'int32'%s }]"
+THREE = ", gives = ['ids', 'mask', 'type_ids']"
+TEXT = {"source": "csv:table.csv", "steps": TOKENS % THREE, "package": "{}"}
 SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
 
 
@@ -289,6 +292,13 @@ SOUND = {"source": "audiofolder:d", "steps": MONO, "package": "{}"}
         ({**SOUND, "steps": MONO.replace("{ type = 'resample', rate_hz = 8000 }, ", "")}, "has to be told the rate"),
         ({**SOUND, "steps": MONO.replace("NT", "NCT")}, "layout NT, found NCT"),
         ({**SOUND, "more": OUTPUT % "embedding"}, "an output of role logits, found embedding"),
+        ({**TEXT, "steps": TOKENS % ", gives = ['ids', 'mask']"}, "mediapipe's text tasks feed three inputs: gives = "
+         '["ids", "mask", "type_ids"], found ids, mask'),
+        ({**TEXT, "steps": TOKENS.replace("int32", "int64") % THREE}, 'feed int32: dtype = "int32" in the step'),
+        ({**TEXT, "steps": TOKENS % (THREE + ", special_tokens = false")}, "special_tokens = true, found false"),
+        ({**TEXT, "steps": TOKENS % (THREE + ", pad_side = 'left'")}, 'pad_side = "right", found "left"'),
+        ({**TEXT, "more": OUTPUT % "tokens"}, "an output of role logits or embedding, found tokens: it has no task "
+         "that tags tokens: run the file with LiteRT (pocketforge package)"),
         ({"consumer": "litert_js", "runtime": "onnx"}, "consumers litert_js reads .tflite files, found runtime 'onnx'"),
         ({"consumer": "onnxruntime_web"}, "consumers onnxruntime_web reads .onnx files, found runtime 'tflite'"),
         ({"consumer": "mobile_checker"}, "consumers mobile_checker reads .onnx files, found runtime 'tflite'"),

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -46,13 +47,15 @@ class Answers:
         values: One row a sample: scores of classes, or embeddings; of masks [n, height, width, classes]; of boxes
             [n, boxes, 6]: left, top, right, bottom as shares, class, score, and NaN behind those that there are.
         labels: Names of the classes; empty where nobody gives them.
-        rate_hz: Of the sound that it is fed; 0 of pictures.
+        rate_hz: Of the sound that it is fed; 0 of others.
+        kind: Of what it is fed.
     """
 
     role: str
     values: Array
     labels: tuple[str, ...] = ()
     rate_hz: int = 0
+    kind: Literal["image", "sound", "text"] = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class Consumed:
 
 
 def try_mediapipe(model: Path, samples: Path, answers: Answers) -> Consumed:
-    """Run a task on the file. samples: .npy of uint8 [n, height, width, 3], or of float32 sound [n, samples].
+    """Run a task on the file. samples: .npy of uint8 [n, height, width, 3], or of float32 sound [n, samples]; .json of
+    texts.
 
     Raises ToolMissing where the environment is not set up.
     """
@@ -85,7 +89,7 @@ def try_mediapipe(model: Path, samples: Path, answers: Answers) -> Consumed:
             f'consumers = ["mediapipe"], but the environment of MediaPipe {MEDIAPIPE.version} is not set up',
             "pocketforge device setup mediapipe",
         )
-    task = TASKS["sound" if answers.rate_hz else "image"][answers.role]
+    task = TASKS[answers.kind][answers.role]
     name = f"MediaPipe {task} {MEDIAPIPE.version}"
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         order: dict[str, object] = {"task": task, "model": model, "samples": samples, "rate_hz": answers.rate_hz}
@@ -100,6 +104,8 @@ def try_mediapipe(model: Path, samples: Path, answers: Answers) -> Consumed:
         checks = tuple(box_checks(name, answers.values, found, answers.labels, np.load(samples, mmap_mode="r").shape))
     else:
         checks = tuple(_checks(name, answers, found, labels))
+    if answers.kind == "text" and not all(each.passed for each in checks):
+        checks = (*checks, _unlike(name, answers, found, samples))
     wrong = ", ".join(f"{each.name.removeprefix(name).strip()} {each.found}" for each in checks if not each.passed)
     return Consumed(name, f"wrong: {wrong}" if wrong else "works", checks)
 
@@ -172,6 +178,18 @@ def _checks(name: str, answers: Answers, found: Array, labels: tuple[str, ...]) 
         unlike = "the labels" if same else f"{', '.join(labels[:5])} …"
         checks.append(check(f"{name} labels", "the labels", unlike, same))
     return checks
+
+
+def _unlike(name: str, answers: Answers, found: Array, samples: Path) -> FileCheck:
+    """Which texts the task answers otherwise: where its tokenizer gives other ids, a text's values are others."""
+    texts = json.loads(samples.read_text(encoding="utf-8"))
+    wanted = np.asarray(answers.values, np.float32)
+    far = np.zeros(0, np.int64)
+    if found.shape == wanted.shape:
+        far = np.flatnonzero(np.abs(found - wanted).reshape(len(texts), -1).max(1) > _MOST_DIFFERENCE)
+    first = f", the first {texts[far[0]][:40]!r}" if len(far) else ""
+    told = f"{len(far)} of {len(texts)} otherwise{first} (its tokenizer lowers ASCII letters only and keeps accents)"
+    return check(f"{name} texts", "answered as the file answers", told, not len(far))
 
 
 def ask_mobile_checker(model: Path) -> Consumed:

@@ -50,6 +50,7 @@ class AboutInput:
         low: The least value that is fed, where it is known: of each channel, or one.
         high: The largest.
         color: Of an image: rgb or gray; empty where channels are others, or in another order.
+        token: Of a text: what it is of each token; empty where the words below are not given.
     """
 
     name: str
@@ -60,6 +61,7 @@ class AboutInput:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     color: Literal["", "rgb", "gray"] = ""
+    token: Literal["", "ids", "mask", "type_ids"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class About:
         outputs: In the file's order.
         preprocessing: What an app does to a raw sample.
         package: What the file does itself, as sidecars have it; empty for nothing.
+        words: Of a BERT tokenizer that makes the inputs of a text, in the order of their ids; empty of others.
     """
 
     name: str
@@ -103,6 +106,7 @@ class About:
     outputs: tuple[AboutOutput, ...]
     preprocessing: Preprocessing | PreprocessingOfInputs
     package: Mapping[str, object]
+    words: tuple[str, ...] = ()
 
     def of_levels(self, names: Collection[str], dtype: str) -> About:
         """The same of a file that takes levels of dtype where these inputs are. Of bytes a consumer knows the range; a

@@ -132,7 +132,11 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             model_layout=form.layout or recipe.data.layout,
             io=target.io,
             opset=target.opset,
-            about=AboutSpec(target.name, form.judged, target.package.calibration) if target.has_metadata else None,
+            about=(
+                AboutSpec(target.name, form.judged, target.package.calibration, tasks=for_tasks)
+                if target.has_metadata
+                else None
+            ),
         ),
         export_needs,
         also=(*runtime.export_libraries, *target.quantize.info.libraries),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pocketforge.plan.builder import Steps
 from pocketforge.recipe import Data, Recipe, Target
-from pocketforge.recipe.consumers import as_mediapipe_resizes
+from pocketforge.recipe.consumers import as_mediapipe_resizes, text_step
 from pocketforge.recipe.data import is_of_images
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.packed import Cut, cut, judged_as_packed
@@ -40,6 +40,8 @@ def pixel_data(recipe: Recipe, target: Target) -> Data:
 
 def takes_pictures(recipe: Recipe, target: Target) -> bool:
     """Whether the target's file is of images."""
+    if text_step(recipe.data.preprocess):
+        return False
     return any(each.kind == "image" for each in _cut(recipe, target).inside)
 
 

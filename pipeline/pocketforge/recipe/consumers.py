@@ -12,7 +12,7 @@ from pocketforge.recipe.model import Model
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.packed import Cut, cut, written_out
 from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
-from pocketforge.recipe.sound_steps import Resample
+from pocketforge.recipe.sound_steps import Resample, Tokenize
 from pocketforge.recipe.target import Target
 
 # Kind of the file's input → role of an output → the MediaPipe task that such a file is for.
@@ -24,11 +24,11 @@ TASKS = {
         "boxes": "ObjectDetector",
     },
     "sound": {"logits": "AudioClassifier"},
+    "text": {"logits": "TextClassifier", "embedding": "TextEmbedder"},
 }
 # Why there is none for an output of a role.
 _NO_TASK = {
-    "tokens": "text tasks take a tokenizer in the file's metadata, which is not written: run the file with LiteRT "
-    "(pocketforge package)",
+    "tokens": "it has no task that tags tokens: run the file with LiteRT (pocketforge package)",
 }
 
 
@@ -72,6 +72,9 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
         return
     if target.package.postprocess == "argmax":
         yield Fault("mediapipe reads scores of classes, and argmax gives their numbers: use softmax")
+    if step := text_step(data.preprocess):
+        yield from _of_text(step, target, judged)
+        return
     try:
         parts = cut(data.preprocess, target.layout, images=is_of_images(data.source))
     except WrongTable as error:
@@ -81,13 +84,11 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
         return
     kind = parts.inside[0].kind if len(parts.inside) == 1 else ""
     if kind not in TASKS:
-        yield Fault("mediapipe is tried with files of one input, an image or a sound")
+        yield Fault("mediapipe is tried with files of one image, one sound or one text")
         return
     read = consumed_output(judged, kind)
     if read is None:
-        found = ", ".join(each.role for each in judged)
-        why = next((f": {_NO_TASK[each.role]}" for each in judged if each.role in _NO_TASK), "")
-        yield Fault(f"mediapipe is tried with an output of role {' or '.join(TASKS[kind])}, found {found}{why}")
+        yield _no_task(kind, judged)
     elif read.role == "segmentation" and target.package.postprocess != "masks":
         yield Fault(
             "mediapipe reads masks channels last, and others wrongly without a word; the model's are first: package = "
@@ -107,6 +108,38 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
     if not target.package.inside and (several or reverses):
         what = "one mean and std for all channels" if several else "images in RGB"
         yield Fault(f'mediapipe takes {what}: package = {{ preprocess = "inside" }} has the file do the rest')
+
+
+def text_step(preprocess: Preprocessing) -> Tokenize | None:
+    """How a text becomes ids, where one text is all that a sample is."""
+    lists = preprocess if isinstance(preprocess, tuple) else ()
+    steps = [step for step in lists[0].step if isinstance(step, Tokenize)] if len(lists) == 1 else []
+    return steps[0] if steps else None
+
+
+def _no_task(kind: str, judged: Sequence[Output]) -> Fault:
+    found = ", ".join(each.role for each in judged)
+    why = next((f": {_NO_TASK[each.role]}" for each in judged if each.role in _NO_TASK), "")
+    return Fault(f"mediapipe is tried with an output of role {' or '.join(TASKS[kind])}, found {found}{why}")
+
+
+def _of_text(step: Tokenize, target: Target, judged: Sequence[Output]) -> Iterator[Fault]:
+    """Text tasks make a text into ids by themselves, as BERT does, and feed three inputs."""
+    if target.package.inside:  # then it is said of that
+        return
+    if consumed_output(judged, "text") is None:
+        yield _no_task("text", judged)
+    if set(step.gives) != {"ids", "mask", "type_ids"}:
+        yield Fault(
+            'mediapipe\'s text tasks feed three inputs: gives = ["ids", "mask", "type_ids"], found '
+            f"{', '.join(step.gives)}: give the model these, also where it does not need them"
+        )
+    if step.dtype != "int32":
+        yield Fault(f'mediapipe\'s text tasks feed int32: dtype = "int32" in the step tokenize, found {step.dtype}')
+    if not step.special_tokens:
+        yield Fault("mediapipe's text tasks put [CLS] and [SEP] around a text: special_tokens = true, found false")
+    if step.pad_side == "left":
+        yield Fault('mediapipe\'s text tasks pad on the right: pad_side = "right", found "left"')
 
 
 def _of_boxes(boxes: Output, judged: Sequence[Output]) -> Iterator[Fault]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pocketforge.errors import ModelError
 from pocketforge.outcomes import files
@@ -16,6 +16,7 @@ from pocketforge.recipe.affine import affine
 from pocketforge.recipe.image_steps import Normalize, Scale
 from pocketforge.recipe.output import Output, labelled
 from pocketforge.recipe.score_calibration import ScoreCalibration
+from pocketforge.runtimes.bert_vocabulary import bert_vocabulary
 from pocketforge.specs.export import AboutSpec
 
 _HIGHEST_PIXEL = 255.0
@@ -27,8 +28,18 @@ _OF_VALUES = ("divide", "normalize", "cast", "log_mel", "mfcc")
 _PLACES = ("orient", "rgb", "grayscale", "resize", "center_crop", "pad", "transpose")
 
 
-def about_file(spec: AboutSpec, sampled: Sampled, reference: Reference, packed: Packed | None) -> About:
-    """sampled: of what the file is fed. packed: what it does of the app's side; None for nothing."""
+def about_file(
+    spec: AboutSpec,
+    sampled: Sampled,
+    reference: Reference,
+    packed: Packed | None,
+    tokenizer: Mapping[str, Any] | None = None,
+) -> About:
+    """sampled: of what the file is fed. packed: what it does of the app's side; None for nothing. tokenizer: what a
+    tokenizer.json holds, where one text is a sample.
+
+    Raises ModelError for a tokenizer that metadata cannot hold, where it has to.
+    """
     by_input = {each.name: each for each in packed.inputs} if packed else {}
     words = sampled.preprocess
     lists: Sequence[Preprocessing | InputPreprocessing | None]
@@ -36,7 +47,7 @@ def about_file(spec: AboutSpec, sampled: Sampled, reference: Reference, packed: 
         lists = [words] if len(reference.inputs) == 1 else [None] * len(reference.inputs)
     else:
         lists = [each if each.gives == 1 else None for each in words.inputs for _ in range(each.gives)]
-    return About(
+    about = About(
         name=spec.name,
         inputs=tuple(
             _packed_input(by_input[tensor.name], each, pixels=_of_pixels(sampled, by_input[tensor.name].steps))
@@ -48,6 +59,24 @@ def about_file(spec: AboutSpec, sampled: Sampled, reference: Reference, packed: 
         preprocessing=words,
         package=files.to_json(packed) if packed else {},
     )
+    return _of_text(about, sampled, tokenizer, needed=spec.tasks) if tokenizer is not None else about
+
+
+def _of_text(about: About, sampled: Sampled, tokenizer: Mapping[str, Any], *, needed: bool) -> About:
+    """With the tokenizer's words, where readers have such a one."""
+    assert isinstance(sampled.preprocess, Preprocessing), "one text"
+    (step,) = sampled.preprocess.steps
+    words = bert_vocabulary(tokenizer, step)
+    if isinstance(words, str):
+        if needed:
+            raise ModelError(
+                f"consumers mediapipe: {step['file']} is no tokenizer of MediaPipe's text tasks: {words}",
+                "leave mediapipe out of consumers, and have the app run the tokenizer beside LiteRT",
+            )
+        return about
+    gives: Any = step["gives"]
+    inputs = (dataclasses.replace(each, token=token) for each, token in zip(about.inputs, gives, strict=True))
+    return dataclasses.replace(about, inputs=tuple(inputs), words=words)
 
 
 def _of_pixels(sampled: Sampled, steps: Sequence[Mapping[str, object]]) -> bool:

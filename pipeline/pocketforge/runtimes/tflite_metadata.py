@@ -2,7 +2,7 @@
 labels in a zip archive behind the model.
 
 The format is metadata_schema.fbs of tflite-support and MediaPipe (file identifier M001). No light package has its
-generated code, and what is written here are ten of its tables: they are written by their field numbers.
+generated code, and what is written here are eleven of its tables: they are written by their field numbers.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ _NORMALIZATION, _CALIBRATION = 1, 2  # ProcessUnitOptions
 _LABELS = {"axis": 2, "values": 3}  # AssociatedFileType: TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
 _CALIBRATION_FILE = 4  # AssociatedFileType: TENSOR_AXIS_SCORE_CALIBRATION
 _TRANSFORMATIONS = {"identity": 0, "log": 1, "inverse_logistic": 2}  # ScoreTransformationType
-# Of the earliest reader that knows all that is written here: AudioProperties came later.
-_PARSER, _PARSER_OF_AUDIO = "1.0.0", "1.3.0"
+_BERT, _VOCABULARY_FILE, _VOCABULARY = 4, 5, "vocab.txt"  # BertTokenizerOptions; AssociatedFileType: VOCABULARY
+# By these names MediaPipe knows a BERT model's inputs.
+_TOKENS = {"ids": "ids", "mask": "mask", "type_ids": "segment_ids"}
+# Of the earliest reader that knows all that is written here: AudioProperties and tokenizers came later.
+_PARSER, _PARSER_OF_MORE = "1.0.0", "1.3.0"
 # Equal files have equal bytes: the archive's format has no earlier time.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -71,6 +74,7 @@ _Field: TypeAlias = "_Table | Sequence[_Table] | Sequence[float] | str | _Byte |
 def add_metadata(data: bytes, about: About) -> bytes:
     """The file with metadata in it and its labels behind it. data: without any. Raises ModelError as `_lines`."""
     files = {_labels_file(each): _lines(each.labels) for each in about.outputs if each.labelled}
+    files |= {_VOCABULARY: "\n".join(about.words) + "\n"} if about.words else {}
     files |= {_calibration_file(each): _rows(each.calibration) for each in about.outputs if each.calibration}
     model = unpacked(data)
     buffer: Buffer = schema.BufferT()
@@ -101,8 +105,14 @@ def _rows(calibration: ScoreCalibration) -> str:
 
 def metadata_of(about: About) -> bytes:
     """The flatbuffer, its root a ModelMetadata."""
-    graph = _Table((None, None, [_input(each) for each in about.inputs], [_output(each) for each in about.outputs]))
-    parser = _PARSER_OF_AUDIO if any(each.rate_hz for each in about.inputs) else _PARSER
+    units = None
+    if about.words:
+        vocabulary = _Table((_VOCABULARY, None, _Byte(_VOCABULARY_FILE)))
+        units = [_Table((_Byte(_BERT), _Table(([vocabulary],))))]
+    inputs, outputs = [_input(each) for each in about.inputs], [_output(each) for each in about.outputs]
+    graph = _Table((None, None, inputs, outputs, None, units))
+    later = about.words or any(each.rate_hz for each in about.inputs)
+    parser = _PARSER_OF_MORE if later else _PARSER
     root = _Table((about.name, None, None, [graph], None, None, None, parser))
     builder = flatbuffers.Builder(1024)
     builder.Finish(_write(builder, root), _IDENTIFIER)
@@ -118,7 +128,7 @@ def _input(each: AboutInput) -> _Table:
     if each.mean:
         units = [_Table((_Byte(_NORMALIZATION), _Table((each.mean, each.std))))]
     stats = _Table((each.high, each.low)) if each.high else None
-    return _Table((each.name, None, None, content, units, stats))
+    return _Table((_TOKENS.get(each.token, each.name), None, None, content, units, stats))
 
 
 def _output(each: AboutOutput) -> _Table:

@@ -17,11 +17,13 @@ class AboutSpec:
         name: The target's.
         judged: As `VerifySpec.judged`.
         calibration: Of the scores of a classifier; None for none.
+        tasks: Whether MediaPipe Tasks are to read it: a tokenizer that metadata cannot hold is an error then.
     """
 
     name: str
     judged: tuple[Output, ...]
     calibration: ScoreCalibration | None = None
+    tasks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import create_samples
 from pocketforge.data.dataset import Dataset, Samples, open_dataset
+from pocketforge.data.kept_texts import keep_texts
 from pocketforge.data.labels import repeated_names
 from pocketforge.data.preprocess_words import describe
 from pocketforge.data.role_targets import IGNORED_PIXEL
@@ -33,14 +34,17 @@ def run(inputs: Mapping[str, Path], spec: DataSpec, out: Path, emit: events.Prog
     inputs: "data_root" (the folder that the source's relative paths are relative to), "labels" (a text file);
     both may be absent. Writes into `out`: calibration_K.npy and eval_K.npy for each model input K (N samples first, no
     other batch dimension), eval_targets.npy (int64 labels, or float32) or targets by name (data/targets_on_disk.py),
-    eval_slices.npy (data/slices.py), data.json. Raises ModelError for data that does not fit.
+    eval_slices.npy (data/slices.py), of texts what data/kept_texts.py says, data.json. Raises ModelError for data that
+    does not fit.
     """
     emit(0.0, f"reading {spec.source}")
-    dataset = open_dataset(spec, resolver(inputs.get("data_root")), inputs.get("labels"))
+    resolve = resolver(inputs.get("data_root"))
+    dataset = open_dataset(spec, resolve, inputs.get("labels"))
     total = len(dataset.calibration) + len(dataset.eval)
     _write(dataset.calibration, out, "calibration", lambda done: emit(done / total, "calibration samples"))
     start = len(dataset.calibration)
     found = _write(dataset.eval, out, "eval", lambda done: emit((start + done) / total, "eval samples"))
+    keep_texts(dataset.eval, resolve, out)
     named: tuple[NamedTarget, ...] = ()
     targets: Array | None = None
     if spec.task == "outputs":

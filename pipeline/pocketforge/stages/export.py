@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from pocketforge import events
+from pocketforge.data.kept_texts import TOKENIZER
 from pocketforge.errors import ModelError, PocketforgeError, StageFailed, first_line
 from pocketforge.files import gzip_size_bytes
 from pocketforge.outcomes import files
@@ -123,4 +125,6 @@ def _about(inputs: Mapping[str, Path], spec: ExportSpec, reference: Reference) -
     if spec.about is None:
         return None
     packed = files.read(inputs["reference"], Packed) if (inputs["reference"] / Packed.FILE).exists() else None
-    return about_file(spec.about, files.read(inputs["data"], Sampled), reference, packed)
+    tokenizer = inputs["data"] / TOKENIZER
+    content = json.loads(tokenizer.read_bytes()) if tokenizer.exists() else None
+    return about_file(spec.about, files.read(inputs["data"], Sampled), reference, packed, content)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from pocketforge import events
 from pocketforge.accuracy.judging import make_judge, with_names
 from pocketforge.data.arrays_on_disk import sample_paths
+from pocketforge.data.kept_texts import TEXTS
 from pocketforge.devices.base import RunAnswer
 from pocketforge.devices.kernels import kernels_here
 from pocketforge.devices.outputs import named_outputs, stored_outputs
@@ -151,14 +153,14 @@ def _ran(inputs: Mapping[str, Path], spec: VerifySpec, name: str, answer: RunAns
 def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Exported, out: Path) -> Consumed:
     """The file in MediaPipe Tasks, against what it answered here. Of pictures as they are, before what the file or the
     task does to them."""
-    # Sound is fed to a task as it is to the file.
+    # Sound is fed to a task as it is to the file; of texts the ids are its own.
     fed = inputs.get("pixels", inputs["data"])
-    sampled = files.read(fed, Sampled)
+    sampled, texts = files.read(fed, Sampled), fed / TEXTS
     names = [tensor.name for tensor in exported.outputs]
-    kind = "image" if "pixels" in inputs else "sound"
+    kind: Literal["image", "sound", "text"] = "image" if "pixels" in inputs else "text" if texts.exists() else "sound"
     output = consumed_output(with_names(spec.judged, names, spec.task), kind)
     assert output is not None, "the recipe's rules see to it"
-    (samples,) = sample_paths(fed, "eval")
+    samples = texts if kind == "text" else sample_paths(fed, "eval")[0]
     (answered,) = [each for each in stored_outputs(out / "model", exported.outputs) if each.name == output.name]
     is_named = output.role == "boxes" or output is labelled(spec.judged) or len(spec.judged) == 1
     rate_hz = _rate_hz(sampled) if kind == "sound" else 0
@@ -170,7 +172,7 @@ def _in_mediapipe(inputs: Mapping[str, Path], spec: VerifySpec, exported: Export
         values = calibrated(values, spec.calibration)
         same = float((values.argmax(1) == answered.values.argmax(1)).mean())
         notes = (f"calibrated scores have the file's own top-1 for {same:.1%} of {len(values)} samples",)
-    answers = Answers(output.role, values, sampled.labels if is_named else (), rate_hz)
+    answers = Answers(output.role, values, sampled.labels if is_named else (), rate_hz, kind)
     found = try_mediapipe(exported.model_in(inputs["export"]), samples, answers)
     return dataclasses.replace(found, notes=(*found.notes, *(f"{found.name}: {note}" for note in notes)))
 

@@ -3,10 +3,10 @@
     python -I mediapipe_tasks.py ORDER ANSWER
 
 ORDER is JSON: `task` (one of TASKS), `model` (a .tflite file), `samples` (an .npy file of uint8 [n, height, width, 3],
-RGB, or of float32 [n, samples]), `rate_hz` (of sound), `outputs` (the .npy file to write, float32: [n, classes or
-dimensions], of a segmenter [n, height, width, classes + 1], of a detector [n, rows, 6]), `rows` and `labels` of a
-detector: how many boxes there are at most, and the names of its classes. ANSWER gets the package's version and the
-labels by class number, as the task gave them.
+RGB, or of float32 [n, samples]; or a .json list of texts), `rate_hz` (of sound), `outputs` (the .npy file to write,
+float32: [n, classes or dimensions], of a segmenter [n, height, width, classes + 1], of a detector [n, rows, 6]), `rows`
+and `labels` of a detector: how many boxes there are at most, and the names of its classes. ANSWER gets the package's
+version and the labels by class number, as the task gave them.
 """
 
 import importlib.metadata
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import mediapipe
 import numpy as np
-from mediapipe.tasks.python import BaseOptions, audio, vision
+from mediapipe.tasks.python import BaseOptions, audio, text, vision
 from mediapipe.tasks.python.components import containers
 
 
@@ -91,7 +91,27 @@ def detect(order, labels):
             yield rows
 
 
+def texts(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read(order, labels):
+    options = text.TextClassifierOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
+    with text.TextClassifier.create_from_options(options) as task:
+        for each in texts(order["samples"]):
+            yield scores_of(task.classify(each), labels)
+
+
+def embed_text(order, labels):
+    options = text.TextEmbedderOptions(base_options=BaseOptions(model_asset_path=order["model"]))
+    with text.TextEmbedder.create_from_options(options) as task:
+        for each in texts(order["samples"]):
+            yield np.asarray(task.embed(each).embeddings[0].embedding, np.float32)
+
+
 TASKS = {
+    "TextClassifier": read,
+    "TextEmbedder": embed_text,
     "ImageSegmenter": segment,
     "ObjectDetector": detect,
     "ImageClassifier": classify,
