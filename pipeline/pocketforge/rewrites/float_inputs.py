@@ -7,6 +7,8 @@ cut off (8 to 31 dB against the graph); and a value that others read too is cut 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.fx import Node
 
@@ -25,6 +27,8 @@ CHOICES = (
 )
 # Of these, what litert writes as a choice between an int8 input and a float value, and gives the input's levels.
 GIVEN_ITS_INPUT_S_LEVELS = ("softplus", "threshold", "logaddexp", "logaddexp2")
+# The same, of values that are within the input's range: only its steps may be too large.
+GIVEN_ITS_INPUT_S_STEPS = ("elu", "celu", "selu")
 # What gives some of its values, in other places or cut off at a number: quantized before or after is the same.
 MOVES = (
     *("max_pool1d", "max_pool2d", "amax", "amin", "maximum", "minimum", "relu", "relu6", "clamp", "hardtanh"),
@@ -102,10 +106,19 @@ def _has_finer_levels(node: Node) -> bool:
     """
     if op_name(node) in ("mean", "adaptive_avg_pool2d"):
         return False
-    before = [levels[0] for source in node.all_input_nodes for levels in _levels_behind(source) if levels]
     averages = [each for each in _behind(node) if op_name(each) in AVERAGES]
-    after = [levels[0] for each in averages for levels in _levels(each) if levels]
-    return bool(before and after) and min(after) < max(before) / 2  # type: ignore[type-var, operator]
+    return min(map(_steps_after, averages)) < _steps_before(node) / 2
+
+
+def _steps_before(node: Node) -> float:
+    """The largest step of the levels that a node's values are made of; 0 where they are made of none."""
+    before = {levels for source in node.all_input_nodes for levels in _levels_behind(source)}
+    return max((float(str(levels[0])) for levels in before if levels), default=0.0)
+
+
+def _steps_after(node: Node) -> float:
+    """The least step of all that quantizes a node's values, moved or not; infinite where nothing does."""
+    return min((float(str(levels[0])) for levels in _levels(node) if levels), default=math.inf)
 
 
 def _behind(value: Node) -> list[Node]:
@@ -136,9 +149,11 @@ def keep_inputs_float(editor: Editor) -> None:
 
 def keep_choices_float(editor: Editor) -> None:
     """Two products before a choice that reads levels and is made of floats in the graph: the converter would cut it off
-    at its input's range (a mixture density net's softplus for its spreads: -15 dB against the graph)."""
+    at its input's range (a mixture density net's softplus for its spreads: -15 dB against the graph), or round it to
+    its input's steps, where its own are finer (26 dB)."""
     for node in editor.nodes():
-        if op_name(node) in GIVEN_ITS_INPUT_S_LEVELS:
+        by_steps = op_name(node) in GIVEN_ITS_INPUT_S_STEPS and _steps_after(node) < _steps_before(node)
+        if op_name(node) in GIVEN_ITS_INPUT_S_LEVELS or by_steps:
             for source in dict.fromkeys(node.all_input_nodes):
                 if _levels_behind(source):
                     keep_float(editor, source, node)
