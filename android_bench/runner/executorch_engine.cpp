@@ -160,8 +160,8 @@ const struct {
     const char *name;
     size_t bytes;
 } dtypes[] = {{ScalarType::Float, "float32", 4}, {ScalarType::Char, "int8", 1}, {ScalarType::Byte, "uint8", 1},
-              {ScalarType::Int, "int32", 4},     {ScalarType::Long, "int64", 8}, {ScalarType::Half, "float16", 2},
-              {ScalarType::Bool, "bool", 1}};
+              {ScalarType::Short, "int16", 2},   {ScalarType::Int, "int32", 4},  {ScalarType::Long, "int64", 8},
+              {ScalarType::Half, "float16", 2},  {ScalarType::Bool, "bool", 1}};
 
 // `value` is the loaded method's own tensor: its shape, and whether that may change.
 void describe(const EValue &value, const char *side, size_t index, tensor *found) {

@@ -125,7 +125,7 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[] = {{1, "float32", 4}, {2, "int32", 4}, {3, "uint8", 1},    {4, "int64", 8},
-              {6, "bool", 1},    {9, "int8", 1},  {10, "float16", 2}};
+              {6, "bool", 1},    {7, "int16", 2}, {9, "int8", 1},    {10, "float16", 2}};
 
 static struct tensor describe(handle tensor, const char *side, size_t index) {
     struct tensor found = {.name = ""};

@@ -54,8 +54,8 @@ static const struct {
     int id;
     const char *name;
     size_t bytes;
-} dtypes[] = {{1, "float32", 4}, {2, "uint8", 1}, {3, "int8", 1},    {6, "int32", 4},
-              {7, "int64", 8},   {9, "bool", 1},  {10, "float16", 2}};
+} dtypes[] = {{1, "float32", 4}, {2, "uint8", 1}, {3, "int8", 1}, {5, "int16", 2},
+              {6, "int32", 4},   {7, "int64", 8}, {9, "bool", 1}, {10, "float16", 2}};
 
 static int dtype_ids[MAX_TENSORS]; /* of the inputs */
 

@@ -78,23 +78,28 @@ def bench(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("models")
     random = np.random.default_rng(0)
     samples = [random.uniform(-1, 1, (SAMPLES, 4)).astype(np.float32) for _ in range(2)]
-    models = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
-        from pocketforge.runtimes.base import ExportRequest
-
-        torch.manual_seed(0)
-        example = tuple(torch.from_numpy(s[:1]) for s in samples)
-        program = torch.export.export(Two().eval(), example)
-        for runtime, kind in RUNTIMES.items():
-            (folder / runtime).mkdir()
-            request = ExportRequest(program, None, example, *NAMES, layout="NCHW", io="float32", opset=None)
-            result = importlib.import_module(kind.module).export(request, folder / runtime)
-            models[runtime] = folder / runtime / result.files["model"]
+    torch.manual_seed(0)
+    models = {runtime: exported(Two(), samples, NAMES, runtime, folder) for runtime in RUNTIMES}
     cluster = PROFILE.cluster()
     with prefix(emulator, PROFILE, cluster) as made:
         cpu = cpu_option(PROFILE, cluster, emulator.qemu, emulator.qemu_version)
         yield Bench(emulator, (str(emulator.qemu), "-cpu", cpu, "-L", str(made)), models, samples)
+
+
+def exported(net: Any, samples: list[np.ndarray], names: Any, runtime: str, folder: Path) -> Path:
+    """The model's file. names: of its inputs, and of its outputs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
+        import torch
+
+        from pocketforge.runtimes.base import ExportRequest
+
+        example = tuple(torch.from_numpy(s[:1]) for s in samples)
+        program = torch.export.export(net.eval(), example)
+        (folder / runtime).mkdir()
+        request = ExportRequest(program, None, example, *names, layout="NCHW", io="float32", opset=None)
+        result = importlib.import_module(RUNTIMES[runtime].module).export(request, folder / runtime)
+    return folder / runtime / result.files["model"]
 
 
 @pytest.fixture(params=RUNTIMES)
@@ -160,6 +165,21 @@ def test_inputs_and_outputs_are_those_of_the_host_in_its_order(bench, runtime, t
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape == (SAMPLES, 4)
         # Sums below 4 of a bias, an input and four products: five roundings by 2^-23 at most in both, in any order.
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=10 * 2**-23)
+
+
+def test_pcm_goes_in_as_it_is(emulator, runtime, tmp_path):
+    import torch
+
+    class Heard(torch.nn.Module):
+        def forward(self, pcm):
+            return pcm.float() * 2**-15
+
+    pcm = np.random.default_rng(0).integers(-(2**15), 2**15, (SAMPLES, 40)).astype(np.int16)
+    pcm[0, :2] = -(2**15), 2**15 - 1
+    model = exported(Heard(), [pcm], (("pcm",), ("wave",)), runtime, tmp_path)
+    (wanted, _), (found, (wave,)) = both(request_for(runtime, model, [pcm], tmp_path))
+    assert found.inputs == wanted.inputs and found.inputs[0].dtype == "int16"
+    assert np.array_equal(wave, pcm.astype(np.float32) / np.float32(2**15))
 
 
 def test_dynamic_int8_and_what_xnnpack_leaves_run_as_on_the_host(emulator, tmp_path):
@@ -234,7 +254,7 @@ def test_onnx_takes_the_quantization_from_the_files_metadata(emulator, tmp_path)
     assert ours[0].tolist() == [[-128, -4, -1, 127]]
 
 
-DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
 
 
 def test_every_dtype_goes_in_and_comes_out(emulator, tmp_path):

@@ -837,8 +837,8 @@ def finer_behind_coarse(m, x):
 
 def test_tflite_rounds_to_fine_levels_once(files):
     """Not an average to the coarse levels of what is averaged, nor shares to the format's 1/256, nor what an ELU leaves
-    of large negative values to these values' own, and only then to the graph's: 35, 37, 41 and 26 dB before, 3, 2, 3 and
-    5 steps, which a norm behind them makes larger."""
+    of large negative values to their own, and only then to the graph's: 35, 37, 41 and 41 dB before, 3, 2, 3 and 3
+    steps, which a norm behind them makes larger."""
     torch.manual_seed(0)
     layers = {"padded": nn.Conv2d(4, 4, 1), "plain": nn.Conv2d(4, 4, 1), "line": nn.Linear(24, 24)}
     layers["first"] = nn.Linear(24, 24)

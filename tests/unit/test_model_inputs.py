@@ -52,12 +52,6 @@ def test_what_a_runtime_cannot_take_is_refused_by_its_name_with_the_way_out() ->
     assert fault.startswith("model.input[0].dtype")
 
 
-def test_a_device_whose_program_reads_no_int16_is_named() -> None:
-    device = '[[device]]\nname = "p"\nvia = "emulator"\nprofile = "pixel4"\n'
-    (fault,) = faults(one("[1, 3]", dtype="int16"), after=device)
-    assert fault == "model.input[0].dtype: the program on device 'p' reads no int16 inputs: use int32"
-
-
 @pytest.mark.parametrize(
     ("runtime", "scheme", "fault"),
     [

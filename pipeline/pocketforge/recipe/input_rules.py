@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pocketforge.recipe.faults import Fault
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.target import Target
 from pocketforge.registries import RUNTIMES
-
-# What the programs that run files on ARM cores do not read.
-_NOT_ON_DEVICES = ("int16",)
 
 
 def input_refusal(runtime: str, dtype: str) -> str:
@@ -19,18 +16,13 @@ def input_refusal(runtime: str, dtype: str) -> str:
     return f"runtime {runtime} takes no {dtype} inputs: {why}" if why else ""
 
 
-def faults_of_inputs(
-    model: Model, targets: Sequence[Target], cores: Collection[str], one_step: Iterable[tuple[str, str]]
-) -> list[Fault]:
-    """cores: names of devices of other cores than the host's. one_step: what learns or searches, by place, in words."""
+def faults_of_inputs(model: Model, targets: Sequence[Target], one_step: Iterable[tuple[str, str]]) -> list[Fault]:
+    """one_step: what learns or searches, by place, in words."""
     faults: list[Fault] = []
     runtimes = dict.fromkeys(target.runtime for target in targets)
     for index, each in enumerate(model.inputs):
         where = f"model.input[{index}].dtype"
         faults += [Fault(refused, where) for name in runtimes if (refused := input_refusal(name, each.dtype))]
-        if cores and each.dtype in _NOT_ON_DEVICES:
-            unread = f"the program on device {min(cores)!r} reads no {each.dtype} inputs: use int32"
-            faults.append(Fault(unread, where))
     if model.states:
         faults += _faults_of_states(model, targets, one_step)
     return faults

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from pocketforge.recipe.data import Data, is_of_images
 from pocketforge.recipe.faults import Fault, WrongTable
@@ -16,11 +16,8 @@ from pocketforge.recipe.target import Target
 _THRESHOLD = Post().threshold
 
 
-def faults_of_package(
-    target: Target, model: Model, data: Data, judged: Sequence[Output], cores: Collection[str]
-) -> Iterator[Fault]:
-    """What is wrong with a target's `package`. judged: as `Recipe.judged`. cores: names of devices of other cores than
-    the host's."""
+def faults_of_package(target: Target, model: Model, data: Data, judged: Sequence[Output]) -> Iterator[Fault]:
+    """What is wrong with a target's `package`. judged: as `Recipe.judged`."""
     if target.package.packs and model.varying and not target.sizes and not target.bucket:
         yield Fault(
             "what is inside is of fixed shapes, and sizes of the model's inputs vary: give the target sizes = [[…], "
@@ -28,7 +25,7 @@ def faults_of_package(
             "preprocess" if target.package.inside else "postprocess",
         )
     if target.package.inside:
-        yield from _of_inputs(target, model, data, cores)
+        yield from _of_inputs(target, model, data)
     if target.package.postprocess != "none":
         yield from _of_output(target, judged)
     if target.package.calibration:
@@ -53,21 +50,15 @@ def _of_calibration(target: Target, judged: Sequence[Output]) -> Iterator[Fault]
         yield Fault(f"is of a classifier's scores: wanted an output of role logits, found {found}", "calibration")
 
 
-def _of_inputs(target: Target, model: Model, data: Data, cores: Collection[str]) -> Iterator[Fault]:
+def _of_inputs(target: Target, model: Model, data: Data) -> Iterator[Fault]:
     if model.states:
         yield Fault("a model with states takes what the step before gave: leave preprocess outside", "preprocess")
         return
     try:
-        parts = cut(data.preprocess, target.layout, images=is_of_images(data.source))
+        cut(data.preprocess, target.layout, images=is_of_images(data.source))
     except WrongTable as error:
         for fault in error.faults:
             yield Fault(f"{fault.inside('data.preprocess')}", "preprocess")
-        return
-    if cores and any(each.kind == "sound" for each in parts.inside):
-        yield Fault(
-            f"the program on device {min(cores)!r} reads no int16 inputs, which PCM is: leave preprocess outside",
-            "preprocess",
-        )
 
 
 def _of_output(target: Target, judged: Sequence[Output]) -> Iterator[Fault]:

@@ -104,7 +104,7 @@ class Recipe:
         lists = lists_of(self.data.preprocess)
         faults += [fault.inside("data.preprocess") for fault in name_faults(lists, self.model.given_names)]
         faults += faults_of_files(self.model, self.targets, self.compress, self.outputs)
-        faults += faults_of_inputs(self.model, self.targets, self._other_cores(), self._one_step())
+        faults += faults_of_inputs(self.model, self.targets, self._one_step())
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_precision(self.training, self.finetunes(), self.targets)
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
@@ -115,7 +115,7 @@ class Recipe:
         object.__setattr__(self, "targets", with_buckets(self.targets))
 
     def _fault_package(self, index: int, target: Target) -> list[Fault]:
-        found = faults_of_package(target, self.model, self.data, self.judged, self._other_cores())
+        found = faults_of_package(target, self.model, self.data, self.judged)
         read = faults_of_consumers(target, self.model, self.data, self.judged)
         return [
             *(fault.inside(f"target[{index}].package") for fault in found),

@@ -150,7 +150,7 @@ def keep_inputs_float(editor: Editor) -> None:
 def keep_choices_float(editor: Editor) -> None:
     """Two products before a choice that reads levels and is made of floats in the graph: the converter would cut it off
     at its input's range (a mixture density net's softplus for its spreads: -15 dB against the graph), or round it to
-    its input's steps, where its own are finer (26 dB)."""
+    its input's steps, where its own are finer (41 dB)."""
     for node in editor.nodes():
         by_steps = op_name(node) in GIVEN_ITS_INPUT_S_STEPS and _steps_after(node) < _steps_before(node)
         if op_name(node) in GIVEN_ITS_INPUT_S_LEVELS or by_steps:
