@@ -38,6 +38,7 @@ CODES = {0, 64, 65, 66, 69, 70}
 SAMPLES = 3
 # Not in alphabetical order: some formats keep names sorted, and would then swap the tensors.
 NAMES = (("zebra", "ant"), ("last", "first"))
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def bench(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Bench(emulator, (str(emulator.qemu), "-cpu", cpu, "-L", str(made)), models, samples)
 
 
-def exported(net: Any, samples: list[np.ndarray], names: Any, runtime: str, folder: Path) -> Path:
+def exported(net: Any, samples: list[np.ndarray], names: tuple[Names, Names], runtime: str, folder: Path) -> Path:
     """The model's file. names: of its inputs, and of its outputs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toolchains deprecate parts of each other
