@@ -747,7 +747,7 @@ def test_dynamic_layers_keep_their_scales_beside_others_of_the_same_levels_and_b
 
 
 def floats_before_levels(m, x):
-    floats = torch.exp(-m.a(x).abs()) * x
+    floats, less = torch.exp(-m.a(x).abs()) * x, 1 - x.flatten(2)
     return (
         m.averaged(F.avg_pool2d(x, 2)),
         m.resized(F.interpolate(x, scale_factor=2, mode="bilinear")),
@@ -757,6 +757,8 @@ def floats_before_levels(m, x):
         m.joined(torch.cat([floats[:, :1], floats[:, 1:].sin()], 1)),
         m.mean(F.avg_pool2d(torch.exp(m.a(x)), 2).flatten(1)),
         torch.sin(3 * x),
+        m.value(less),
+        less,
     )
 
 
@@ -764,7 +766,7 @@ def test_tflite_computes_in_float_what_the_graph_quantizes_only_then(files):
     """The converter gives levels to what comes before: 8 to 31 dB without the rewrites."""
     torch.manual_seed(0)
     convs = {name: conv(3, 3) for name in ("a", "averaged", "resized", "whole", "largest", "part", "joined")}
-    net = Net(floats_before_levels, **convs, mean=nn.Linear(48, 4))
+    net = Net(floats_before_levels, **convs, value=nn.Conv1d(3, 3, 3, stride=2, padding=1), mean=nn.Linear(48, 4))
     found, wanted, _, _ = files.export("tflite", net, images(), "static_int8")
     dbs = [least_db([f], [w]) for f, w in zip(found, wanted, strict=True)]
     assert min(dbs) >= 45, dbs

@@ -134,6 +134,14 @@ def is_normalized(value: Node) -> bool:
     return any(op_name(user) in NORMS or (op_name(user) in MOVES and is_normalized(user)) for user in value.users)
 
 
+def keep_values_float(editor: Editor) -> None:
+    """The same of what a float op gives, that is quantized and that something reads in float as well (`1 - x`, an output
+    and a convolution's input: clipped to the convolution's levels in both, 30 dB)."""
+    for node in editor.nodes():
+        if node.op == "call_function" and _is_float(node):
+            _keep_both(editor, node)
+
+
 def keep_inputs_float(editor: Editor) -> None:
     """The same of an input of the model that is quantized and that a float op reads as well.
 
@@ -141,10 +149,16 @@ def keep_inputs_float(editor: Editor) -> None:
     give levels.
     """
     for node in editor.nodes():
-        if node.op == "placeholder" and len(levels := _levels(node)) > 1 and None in levels:
-            for user in list(node.users):
-                if _quantized_levels(user):
-                    keep_float(editor, node, user)
+        if node.op == "placeholder":
+            _keep_both(editor, node)
+
+
+def _keep_both(editor: Editor, value: Node) -> None:
+    """Two products before whatever quantizes a value that is read in float, or in other levels, as well."""
+    levels = _levels(value)
+    for user in list(value.users) if len(levels) > 1 and None in levels else ():
+        if _quantized_levels(user):
+            keep_float(editor, value, user)
 
 
 def keep_choices_float(editor: Editor) -> None:

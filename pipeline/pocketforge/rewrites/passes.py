@@ -112,6 +112,7 @@ REWRITES = (
     Rewrite(float_inputs.keep_choices_float, (TFLITE,)),
     Rewrite(float_inputs.keep_fine_averages_float, (TFLITE,)),
     Rewrite(float_inputs.keep_floats_float, (TFLITE,)),
+    Rewrite(float_inputs.keep_values_float, (TFLITE,)),
     Rewrite(float_inputs.keep_inputs_float, (TFLITE_FLOAT_INPUTS,)),
     Rewrite(centred.centre_large_means, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(centred.centre_larger_means, (TFLITE,)),
