@@ -93,7 +93,7 @@ STAGES: dict[str, StageInfo] = {
     "adopt": StageInfo("pocketforge.stages.adopt", 2, ("numpy",)),
     "verify": StageInfo("pocketforge.stages.verify", 12, ("numpy",), user_code=True),
     "verify_file": StageInfo("pocketforge.stages.verify_file", 2, ("numpy",), user_code=True),
-    "why": StageInfo("pocketforge.stages.why", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
+    "why": StageInfo("pocketforge.stages.why", 9, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),
     "bench_phone": StageInfo("pocketforge.stages.bench_phone", 1, ("numpy",)),

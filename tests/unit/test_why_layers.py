@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +11,19 @@ import numpy as np
 import pytest
 
 from pocketforge.outcomes.data import Counts
+from pocketforge.outcomes.quantize import CalibratedRange
 from pocketforge.recipe.output import Output, OwnLimits
 from pocketforge.recipe.target import Verify
 from pocketforge.registries import Why
 from pocketforge.specs.trained import ModelSource
 from pocketforge.specs.why import WhySpec
-from pocketforge.why.causes import calibrate_further, likely
+from pocketforge.why.causes import calibrate_further, cut_by_observer, likely
 from pocketforge.why.chain import Chain
 from pocketforge.why.forms import Form, converted
 from pocketforge.why.inside import layers_of_stage
 from pocketforge.why.layer_outputs import Difference, LayerDifference, first_bad
 from pocketforge.why.limits import limit_for
+from pocketforge.why.worst_samples import worst_first
 
 
 def _layer(name: str, op: str, before: np.ndarray, here: np.ndarray) -> LayerDifference:
@@ -76,6 +79,31 @@ def test_values_that_calibration_did_not_see_are_said_to_be_cut_off() -> None:
     assert "calibration" not in likely(row, "runtime", unseen="more calibration samples")
     rounded = _layer("fc", "linear", logits, logits + rng.normal(0, 0.4, logits.shape))
     assert "clipped" not in likely(rounded, "prepared")
+
+
+def test_values_that_calibration_saw_and_left_out_are_told_from_those_it_did_not_see() -> None:
+    logits = np.random.default_rng(3).uniform(-3.4, 4.0, (16, 4))
+    logits[3, 1] = 5.06
+    row = _layer("fc", "linear", logits, np.clip(logits, -3.1, 4.06))
+    seen = CalibratedRange("fc (output of linear)", -3.5, 5.2, 0.028, 0)
+    said = cut_by_observer(row, (CalibratedRange("fc.1 (output of linear)", -9, 9), seen), "histogram")
+    assert said.startswith('calibration saw -3.5 to 5.2 there, and calibration "histogram" leaves out what is rare')
+    assert 'calibration = "minmax"' in likely(row, "prepared", unseen=said)
+    assert cut_by_observer(row, (seen,), "minmax") == ""
+    assert cut_by_observer(row, (dataclasses.replace(seen, high=4.1),), "histogram") == "", "it did not see 5.06"
+    assert cut_by_observer(row, (), "histogram") == ""
+
+
+def test_the_samples_that_a_file_answers_worst_are_looked_at_first() -> None:
+    wanted = np.random.default_rng(0).normal(size=(20, 3))
+    found = wanted.copy()
+    found[[17, 4, 9], 1] += (3.0, 0.5, np.nan)
+    labels = np.arange(20)
+    wrong = labels.copy()
+    wrong[11] = -1
+    assert worst_first([found, wrong], [wanted, labels], 8) == [9, 11, 17, 4, 0, 1, 2, 3]
+    assert worst_first([wanted], [wanted], 6) == [0, 1, 2, 3, 4, 5]
+    assert worst_first([found], [wanted], 99) == [9, 17, 4, *(n for n in range(20) if n not in (4, 9, 17))]
 
 
 def _counts(calibration: int, train: int) -> Counts:

@@ -20,8 +20,7 @@ SAMPLES = 100
 def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str:
     """Lay out the step for one lane of `plan`; returns its key.
 
-    It reads what the lane's own steps read, so it has whatever the model went through. samples: of the eval split,
-    from its beginning.
+    It reads what the lane's own steps read, so it has whatever the model went through. samples: as WhySpec has it.
     """
     reference, export, target = plan.step(lane.traced or lane.reference), plan.step(lane.export), lane.target
     prepared = {"prepared": lane.prepared} if lane.prepared else {}

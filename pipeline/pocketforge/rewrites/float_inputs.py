@@ -135,8 +135,8 @@ def is_normalized(value: Node) -> bool:
 
 
 def keep_values_float(editor: Editor) -> None:
-    """The same of what a float op gives, that is quantized and that something reads in float as well (`1 - x`, an output
-    and a convolution's input: clipped to the convolution's levels in both, 30 dB)."""
+    """The same of what a float op gives, that is quantized and that something reads in float as well (`1 - x`, output
+    of the model and input of a convolution: clipped to the convolution's levels in both, 30 dB)."""
     for node in editor.nodes():
         if node.op == "call_function" and _is_float(node):
             _keep_both(editor, node)

@@ -25,7 +25,7 @@ class WhySpec(Spec):
         limits: What verify held the file to.
         model: Where the model comes from, as stage `reference` has it.
         quantize: How the target was quantized; None where no step did.
-        samples: How many of the eval split, from its beginning.
+        samples: How many of the eval split: those that the file answers worst, then from its beginning.
         judged: As `VerifySpec.judged`.
         package: What was put around the model; None of a file that is the model alone.
     """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from pocketforge.metrics import Array, Part
 from pocketforge.outcomes.data import Counts
+from pocketforge.outcomes.quantize import CalibratedRange
 from pocketforge.why.layer_outputs import Difference, LayerDifference
 
 _BETTER_DB = 10.0  # a repair that wins less than this explains nothing
@@ -73,6 +75,23 @@ def calibrate_further(counts: Counts, most: int | None) -> str:
     if wanted == counts.calibration:
         return f"{seen}, and the data has no more to calibrate with: add some"
     return f"{seen}: write calibration_samples = {wanted} under [data]"
+
+
+def cut_by_observer(row: LayerDifference, ranges: Sequence[CalibratedRange], calibration: str) -> str:
+    """What to write where calibration did see a layer's values, and its way of finding a range left some out; empty
+    where it did not see them.
+
+    ranges: what it saw. calibration: the way, as the recipe names it.
+    """
+    seen = next((each for each in ranges if each.tensor.startswith(f"{row.layer} (")), None)
+    low, high = row.judged.low[0], row.judged.high[0]
+    slack = _CUT_SHARE * (high - low)
+    if seen is None or calibration == "minmax" or seen.low > low + slack or seen.high < high - slack:
+        return ""
+    return (
+        f'calibration saw {seen.low:.4g} to {seen.high:.4g} there, and calibration "{calibration}" leaves out what is '
+        'rare: write calibration = "minmax" in the target\'s quantize'
+    )
 
 
 def _is_clipped(d: Difference) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
+from pocketforge.devices.outputs import named_outputs
 from pocketforge.errors import ToolFailed
 from pocketforge.model.evaluate import evaluate, one_sample, with_states
 from pocketforge.outcomes import files as outcome_files
@@ -22,6 +23,7 @@ from pocketforge.runtimes.taps import lowering
 from pocketforge.specs.why import WhySpec
 from pocketforge.why import files, forms
 from pocketforge.why.forms import Form
+from pocketforge.why.worst_samples import worst_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +58,7 @@ def _read_outputs(inputs: Mapping[str, Path]) -> tuple[ModelOutput, ...]:
 
 
 class Chain:
-    """One target's forms, in order, on the first samples of the eval split."""
+    """One target's forms, in order, on those samples of the eval split that its file answers worst, and its first."""
 
     def __init__(self, inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: events.Progress) -> None:
         self.inputs = inputs
@@ -67,24 +69,31 @@ class Chain:
         self.why = RUNTIMES[spec.runtime].why
         self.file = outcome_files.read(inputs["export"], Exported).model_in(inputs["export"])
         self.outputs = _read_outputs(inputs)
-        self.samples = [
-            np.array(np.load(path, mmap_mode="r")[: spec.samples]) for path in sample_paths(inputs["data"], "eval")
-        ]
         sequence = outcome_files.read(inputs["reference"], Reference).sequence
         self.sequence = sequence and sequence.one_step
+        paths = sample_paths(inputs["data"], "eval")
+        chosen = self._chosen(paths) if sequence is None else range(spec.samples)
+        self.samples = [np.load(path, mmap_mode="r")[list(chosen)] for path in paths]
         if sequence is not None:
             # Each form is asked for the same steps, from the states that the model itself comes to.
             graph = forms.exported(inputs).graph
             self.samples = with_states(graph, self.samples, sequence, lambda _: None)
         # Of a file that takes raw samples: those that the module itself takes.
         self.prepared = (
-            [np.array(np.load(p, mmap_mode="r")[: spec.samples]) for p in sample_paths(inputs["prepared"], "eval")]
+            [np.load(path, mmap_mode="r")[list(chosen)] for path in sample_paths(inputs["prepared"], "eval")]
             if "prepared" in inputs and sequence is None
             else self.samples
         )
         self.paths = self._write(len(self.samples[0]), "all")
         self.few = self._write(LAYER_SAMPLES, "few")
         self.forms: list[Form] = []
+
+    def _chosen(self, paths: list[Path]) -> list[int]:
+        """Numbers of the eval samples to look at: what a check failed by need not be among the first."""
+        self.emit(0.0, f"running {self.file.name} on all samples")
+        _, found = files.run_file(self.file, files.app_session(self.runtime), paths, self.scratch / "everywhere")
+        wanted = named_outputs(self.inputs["reference"], [each.name for each in self.outputs])
+        return worst_first(found, [each.values for each in wanted], self.spec.samples)
 
     def _write(self, count: int, name: str) -> list[Path]:
         """Samples as files, for other processes."""

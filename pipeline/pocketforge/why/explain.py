@@ -12,9 +12,10 @@ from pocketforge import events
 from pocketforge.metrics import Array, Comparison, compare
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
+from pocketforge.outcomes.quantize import Quantized
 from pocketforge.outcomes.why import Explained, FormFound, LayerFound
 from pocketforge.specs.why import WhySpec
-from pocketforge.why.causes import calibrate_further, likely
+from pocketforge.why.causes import calibrate_further, cut_by_observer, likely
 from pocketforge.why.chain import LAYER_SAMPLES, Chain, ModelOutput
 from pocketforge.why.forms import Form
 from pocketforge.why.inside import layers_of_stage
@@ -39,7 +40,7 @@ def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: even
     limit = limit_for(inside, before(chain.forms, inside), spec, output)
     able = _leading_to(chain, output, layers.rows)
     worst = first_bad(able, limit.layer_db) if bad else min(able, key=lambda r: r.judged.sqnr_db, default=None)
-    unseen = _unseen(inputs["data"], spec)
+    unseen = _unseen(inputs, spec, worst) if worst else ""
     explained = Explained(
         target=spec.target,
         runtime=chain.runtime,
@@ -59,11 +60,15 @@ def explain(inputs: Mapping[str, Path], spec: WhySpec, scratch: Path, emit: even
     return dataclasses.replace(explained, sentence=sentence(explained))
 
 
-def _unseen(data: Path, spec: WhySpec) -> str:
-    """What to write where calibration has not seen enough; empty where nothing was calibrated."""
+def _unseen(inputs: Mapping[str, Path], spec: WhySpec, row: LayerDifference) -> str:
+    """What to write where values of a layer are cut off; empty where nothing was calibrated."""
     if spec.quantize is None or not spec.quantize.is_static:
         return ""
-    return calibrate_further(files.read(data, Sampled).counts, spec.quantize.calibration_samples)
+    ranges = files.read(inputs["quantize"], Quantized).ranges if "quantize" in inputs else ()
+    counts = files.read(inputs["data"], Sampled).counts
+    return cut_by_observer(row, ranges, spec.quantize.calibration) or calibrate_further(
+        counts, spec.quantize.calibration_samples
+    )
 
 
 def _leading_to(chain: Chain, output: str, rows: Sequence[LayerDifference]) -> Sequence[LayerDifference]:
