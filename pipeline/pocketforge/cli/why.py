@@ -28,7 +28,7 @@ DTYPES = ("float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "
     type=click.IntRange(1, 10_000_000),
     default=100,
     show_default=True,
-    help="How many eval samples: the four that the file answers worst, then from the first. With --app: from the first.",
+    help="How many eval samples: the four answered worst, then from the first. With --app: from the first.",
 )
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path, file_okay=False),
