@@ -28,6 +28,7 @@ from pocketforge.specs.answers import AnswersSpec
 from pocketforge.specs.verify_file import VerifyFileSpec
 from pocketforge.stages import adopt, answers, verify_file
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 LIMITS = Verify(tflite_runtime="skip")
 
 

@@ -52,6 +52,7 @@ from pocketforge.specs.verify import VerifySpec
 from pocketforge.stages.package import check_masks, check_scores, settled
 from pocketforge.why.taps import taps_of
 
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
 HEARD = (RNG.integers(-32768, 32768, 40) / 32768).astype(np.float32)

@@ -97,13 +97,14 @@ class Everything(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.norm, self.conv, self.behind = nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
-        self.slopes = nn.PReLU(2)
+        self.slopes, self.lines, self.head = nn.PReLU(2), nn.Conv1d(1, 2, 3), nn.Linear(36, 3)
 
     def forward(self, x):
         maps = nn.functional.max_pool2d(self.slopes(self.behind(self.conv(self.norm(x)))), 2)
         wide = nn.functional.interpolate(maps, size=(4, 4), mode="bilinear", align_corners=False)
         joined = torch.cat([wide, wide + 1, wide + 2, wide + 3, wide + 4, wide + 5], 1)
-        return joined, torch.max(wide, 3, keepdim=True)[0], x.flatten(2).softmax(2)
+        layers = self.lines(x.flatten(2)).relu(), self.head(x.flatten(1))
+        return joined, torch.max(wide, 3, keepdim=True)[0], x.flatten(2).softmax(2), *layers
 
 
 def test_xnnpack_s_passes_leave_alone_what_has_nothing_for_them_and_the_file_is_the_same(monkeypatch):
@@ -126,24 +127,36 @@ def test_xnnpack_s_passes_leave_alone_what_has_nothing_for_them_and_the_file_is_
 
     def untouched(program: Any, made: Any) -> Any:
         looks = executorch_patterns.LOOKS.get(type(made), lambda _: True)
-        found[type(made).__name__] = finds = looks(program.graph_module)
+        finds = looks(program.graph_module)
+        found[type(made).__name__] = found.get(type(made).__name__, False) or finds  # in any of a net's parts
         before = program.graph_module.code
         after = executorch_patterns.transform.__wrapped__(program, made)
         assert finds or (after.graph_module.code, str(after.graph)) == (before, str(program.graph)), made
         return after
 
+    def finding() -> set[str]:
+        kinds = {kind.__name__ for kind in executorch_patterns.LOOKS}
+        assert kinds <= found.keys()
+        seen = {kind for kind in kinds if found[kind]}
+        found.clear()
+        return seen
+
     plain, everything = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)), Everything()
+    bare = nn.Sequential(nn.Sigmoid(), nn.Tanh())
     with monkeypatch.context() as patched:
         patched.setattr(sdpa, "get_graphs", never)
         patched.setattr(bilinear_2d, "get_graphs_dict", never)
-        ours = lowered(plain, 4)
+        ours, ours_of_bare = lowered(plain, 4), lowered(bare, 4)
     ours_of_everything = lowered(everything, 6)
     monkeypatch.setattr("executorch.backends.xnnpack._passes._transform", untouched)
-    kinds = {kind.__name__ for kind in executorch_patterns.LOOKS}
-    assert lowered(plain, 4) == ours and not any(found[kind] for kind in kinds)
+    assert lowered(bare, 4) == ours_of_bare and not finding()
+    # What is left of a convolution, its activation, a linear layer and the copies around them.
+    assert lowered(plain, 4) == ours
+    assert finding() == {"FuseActivationPass", "ConvertToLinearPass", "RemoveRedundantCopyPass"}
     assert lowered(everything, 6) == ours_of_everything
     # Nobody notes anything on a model's nodes here, and XNNPACK's partitioner keeps a PReLU under its other name.
-    assert {kind for kind in kinds if not found[kind]} == {"PropagateCustomMetaPass", "PReLUReshapePass"}
+    kinds = {kind.__name__ for kind in executorch_patterns.LOOKS}
+    assert kinds - finding() == {"PropagateCustomMetaPass", "PReLUReshapePass"}
     for patterns_of, kind in ((sdpa.get_graphs, "ConvertToSDPAPass"), (bilinear_2d.get_graphs_dict, "ConvertToUps")):
         patterns = list(patterns_of())
         (looks,) = [looks for each, looks in executorch_patterns.LOOKS.items() if each.__name__.startswith(kind)]

@@ -22,6 +22,9 @@ from pocketforge.recipe.quantize import Quantize
 from pocketforge.registries import RUNTIMES
 from pocketforge.runtimes.describe import describe
 
+# Real starts of an interpreter are in tests/contract/test_devices.py, and here where a test sets the environment.
+pytestmark = pytest.mark.usefixtures("runtimes_of_all_workers")
+
 SAMPLES = 8
 # Not in alphabetical order: some formats keep names sorted, and would then swap the tensors.
 NAMED_IN, NAMED_OUT = ("zebra", "ant", "ids"), ("last", "first", "said")

@@ -22,7 +22,10 @@ from pocketforge.why import files
 ROOT = Path(__file__).parents[2]
 INT8 = ("digits_onnx_int8", "digits_tflite_int8", "digits_executorch_int8")
 TARGETS = (*INT8, "digits_onnx_fp32", "digits_executorch_fp32")
-pytestmark = pytest.mark.filterwarnings("ignore")  # the toolchains deprecate parts of each other
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the toolchains deprecate parts of each other
+    pytest.mark.usefixtures("runtimes_of_all_workers"),
+]
 
 
 # Target → what stage `why` gets for it: its inputs by role, and its spec.
