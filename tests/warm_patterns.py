@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from huge_pages import collapse
 from seldom_collected import SELDOM
 
 with warnings.catch_warnings():
@@ -33,3 +34,4 @@ with warnings.catch_warnings():
         export_float(_narrow, load.example_inputs(str(_digits), Path) or (), "onnx", Path(_folder))
 
 gc.set_threshold(*SELDOM)  # of all stages, which are forked from here
+collapse()
