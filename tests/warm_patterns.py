@@ -6,11 +6,13 @@ threads, which no process has that is forked then.)
 """
 
 import gc
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 import torch
+from huge_pages import collapse
 from seldom_collected import SELDOM
 
 with warnings.catch_warnings():
@@ -32,4 +34,13 @@ with warnings.catch_warnings():
         _narrow = load.build_model(str(_digits), {"width": 4}, Path)
         export_float(_narrow, load.example_inputs(str(_digits), Path) or (), "onnx", Path(_folder))
 
+
+def without_inductor() -> None:
+    """The toolchains are here, and ExecuTorch without torch's compiler of kernels (rewrites/auto_functionalized.py)."""
+    program = sys.modules["executorch.exir.program._program"]
+    assert program.unsafe_remove_auto_functionalized_pass.__module__ == "pocketforge.rewrites.auto_functionalized"
+    assert "torch._inductor.fx_passes.post_grad" not in sys.modules
+
+
 gc.set_threshold(*SELDOM)  # of all stages, which are forked from here
+collapse()

@@ -10,6 +10,7 @@ Nothing here imports torch into this process.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -105,6 +106,20 @@ def warm_stages(hidden: Collection[str] = ()) -> Iterator[None]:
             yield
     finally:
         worker.context = before
+
+
+def in_stage(function: str, *args: object) -> None:
+    """Run `module.function` of a file in tests/ in a process that has the toolchains, as this one need not."""
+    with warm_stages():
+        process = worker.context(()).Process(target=_call, args=(function, *args), name=function)
+        process.start()
+        process.join()
+    assert process.exitcode == 0, function
+
+
+def _call(function: str, *args: object) -> None:
+    module, _, name = function.partition(".")
+    getattr(importlib.import_module(module), name)(*args)
 
 
 @dataclass(frozen=True)

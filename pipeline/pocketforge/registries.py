@@ -53,6 +53,7 @@ _TRACE = (
     "safetensors.torch",
     "torch.utils.flop_counter",
     "pocketforge.rewrites.torch_lookups",
+    "pocketforge.rewrites.auto_functionalized",
     "pocketforge.rewrites.first_trace",
 )
 
@@ -343,6 +344,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         title="ExecuTorch + XNNPACK",
         extra="executorch",
         preload=(
+            "pocketforge.rewrites.auto_functionalized",
             "executorch.exir",
             "executorch.backends.xnnpack.partition.xnnpack_partitioner",
             "executorch.devtools.backend_debug",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,6 +49,20 @@ class AdbServer:
         return subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=check
         )
+
+    def ask(self, service: str) -> str | None:
+        """What the server itself says, without a client, which is a process of 10 CPU ms; None where none listens.
+
+        Source: AOSP, packages/modules/adb, SERVICES.TXT, OVERVIEW.TXT: a length in four hexadecimal digits, the text.
+        """
+        with socket.socket(socket.AF_UNIX) as link, contextlib.suppress(OSError, ValueError):
+            link.settimeout(60)
+            link.connect(str(self.folder / "s"))
+            link.sendall(f"{len(service):04x}{service}".encode())
+            with link.makefile("rb") as answer:
+                good, length = answer.read(4), answer.read(4)
+                return answer.read(int(length, 16)).decode() if good in (b"OKAY", b"FAIL") else None
+        return None
 
     def kill(self) -> None:
         """SIGKILL to the server: links drop, the client would start another."""

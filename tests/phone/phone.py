@@ -137,7 +137,8 @@ class Phone:
 
     def connect(self) -> str:
         """`adb connect`, until the phone is there; returns the serial."""
-        self.server("connect", self.serial)
+        if self.server.ask(f"host:connect:{self.serial}") is None:
+            self.server("connect", self.serial)
         self.wait_for("device", "recovery", "sideload", "bootloader", "unauthorized")
         return self.serial
 
@@ -152,7 +153,11 @@ class Phone:
 
     def state(self) -> str:
         """As `adb devices` shows it now; "" when it does not."""
-        rows = (line.split("\t") for line in self.server("devices").stdout.splitlines() if "\t" in line)
+        # A server that is gone is started anew by the client.
+        listed = self.server.ask("host:devices")
+        if listed is None:
+            listed = self.server("devices").stdout
+        rows = (line.split("\t") for line in listed.splitlines() if "\t" in line)
         return next((row[1] for row in rows if row[0] == self.serial), "")
 
     def cut(self) -> None:
@@ -341,7 +346,7 @@ class Phone:
                 init.kill()
                 init.wait()
             init.stdout.close()
-            self.server("disconnect", self.serial)
+            self.server.ask(f"host:disconnect:{self.serial}")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Phone:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pocketforge.streams import printable
 
 # What Markdown or the HTML in it would take for its own.
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&=-])")
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_{}[]<>()#+!|~&=-"})
 _NUMBERED = re.compile(r"^(\d+)\.(?= |$)")
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
@@ -22,7 +22,7 @@ _STYLE = (
 def plain(text: str) -> str:
     """One line, in which nothing is markup: names come out of files."""
     # Four spaces at the beginning of a line would be a listing of code.
-    return _NUMBERED.sub(r"\1\\.", _MARKS.sub(r"\\\1", printable(text).lstrip(" ")))
+    return _NUMBERED.sub(r"\1\\.", printable(text).lstrip(" ").translate(_MARKS))
 
 
 def prose(text: str) -> str:
