@@ -234,11 +234,11 @@ def test_leaving_a_group_out_leaves_it_out() -> None:
 
 
 def run(
-    given_counts: Counts, calibration: Calibration, core: str = "cortex-a76", clock: float = 2.0, **options: int
+    given_counts: Counts, calibration: Calibration, core: str = "cortex-a76", clock: float = 2.0, threads: int = 1
 ) -> Estimate:
     where = cluster(core, clock)
     traffic = Traffic((operator(),))
-    return estimate(given_counts, traffic, profile(where), where, calibration=calibration, **options)
+    return estimate(given_counts, traffic, profile(where), where, calibration=calibration, threads=threads)
 
 
 def test_estimate_says_what_it_is(calibration: Calibration, tmp_path: Path) -> None:

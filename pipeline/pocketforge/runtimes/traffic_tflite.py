@@ -50,7 +50,8 @@ def operators(model: Model) -> Iterator[tuple[Operator, Moved]]:
         input_bytes = sum(_size(graph.tensors[unpadded.get(i, i)]) for i in inputs if i not in constant)
         again = held = taps = 0
         if kind == "DEPTHWISE_CONV_2D":
-            height, kernel = (int(graph.tensors[inputs[at]].shape[1]) for at in (0, 1))
+            height = int(graph.tensors[unpadded.get(inputs[0], inputs[0])].shape[1])
+            kernel = int(graph.tensors[inputs[1]].shape[1])
             again, held = window(input_bytes, height, kernel, int(getattr(operator.builtinOptions, "strideH", 1)))
             taps = math.prod(int(n) for n in graph.tensors[inputs[1]].shape[1:3])
         yield (
