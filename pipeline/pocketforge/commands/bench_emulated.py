@@ -78,10 +78,12 @@ class BenchEmulated:
 def _count(file: File, device: EmulatedDevice, resolve: Resolve) -> CountedRow:
     from pocketforge.devices.profile_files import find_profile
     from pocketforge.estimation.what_if import parse
-    from pocketforge.measure.on_emulator import count_file, estimate_file, layers_of_file
+    from pocketforge.measure.on_emulator import check_clock, count_file, estimate_file, layers_of_file
 
     profile = find_profile(device.profile, resolve)
     calibration = resolve(device.calibration) if device.calibration else None
+    if isinstance(device, _Supposed):
+        check_clock(profile, device.cores, device.clock_ghz)
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         try:
             counts = count_file(

@@ -100,6 +100,13 @@ def layers_of_file(
     return by_layer(counts, moved, loaded, loaded.cluster(cores), calibration=fitted)
 
 
+def check_clock(profile: Path, cores: str, clock_ghz: float | None) -> None:
+    """Raises RecipeError for a clock that no such core has: before anything is counted."""
+    from pocketforge.devices.profile_files import load_profile
+
+    _clocked(load_profile(profile).cluster(cores), clock_ghz)
+
+
 def _clocked(cluster: Cluster, clock_ghz: float | None) -> Cluster:
     if clock_ghz is None:
         return cluster
