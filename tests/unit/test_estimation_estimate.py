@@ -230,6 +230,20 @@ def test_leaving_a_group_out_leaves_it_out() -> None:
     assert all(h.log_error > 0.15 for h in held if h.group == "odd")
 
 
+def test_out_of_order_cores_do_not_speak_for_in_order_ones() -> None:
+    """Two phones whose big cores agree, and whose little ones lie apart: an unknown little core's interval is wider."""
+    big = [dataclasses.replace(p, device=f"phone {n % 2}") for n, p in enumerate(points(25, 24))]
+    little = [
+        dataclasses.replace(p, device=f"phone {n % 2}", measured_ms=p.measured_ms * (1.5 if n % 2 else 1.0))
+        for n, p in enumerate(points(26, 24))
+    ]
+    found = calibrate({"cortex-a76": big, "cortex-a55": little}, {})
+    widths = {name: found.choose(load_core(name)).errors.factor for name in ("cortex-x1", "cortex-a510")}
+    assert widths["cortex-a510"] >= found.errors["transferred, in-order"].factor > 1.3
+    assert widths["cortex-x1"] == found.errors["transferred, out-of-order"].factor < widths["cortex-a510"] * 1.01
+    assert found.errors["uncalibrated"].factor >= max(widths.values())
+
+
 # --- the estimate
 
 

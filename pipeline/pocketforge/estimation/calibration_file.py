@@ -115,7 +115,8 @@ class Calibration:
         coverage: The share of estimates whose interval should hold the true value, 0 to 1.
         cores: Core type → its fit.
         shared: "in-order" and "out-of-order" → what the measured core types of that kind share.
-        errors: Core type → errors of its own fit; "calibrated", "transferred", "uncalibrated" → those of all others.
+        errors: Core type → errors of its own fit; "calibrated", "transferred" (also "transferred,
+            KIND" as in `shared`), "uncalibrated" → those of all others.
         tables: SHA-256 of the core tables that the fit used.
         digest: SHA-256 of the file; empty where it is not written.
         notes: Of who made it.
@@ -136,17 +137,20 @@ class Calibration:
             if fitted.points >= LEAST_CALIBRATED:
                 return Chosen("calibrated", fitted.parameters, core.name, self._errors(core.name, "calibrated"))
             # Eight constants and a measurement or two: most of it is what other core types share, or the priors.
-            return Chosen("transferred", fitted.parameters, core.name, self._errors("transferred"))
+            return Chosen("transferred", fitted.parameters, core.name, self._transferred(core))
         kind = kind_of(core)
         if kind in self.shared:
             sources = ", ".join(name for name in sorted(self.cores) if kind_of(load_core(name)) == kind)
-            return Chosen("transferred", self.shared[kind], sources, self._errors("transferred"))
+            return Chosen("transferred", self.shared[kind], sources, self._transferred(core))
         return Chosen("uncalibrated", default_parameters(core), "", self._errors("uncalibrated"))
 
     def span(self) -> Span | None:
         """What was measured on any core type: sizes extrapolate alike on all of them."""
         spans = [fitted.span for fitted in self.cores.values()]
         return functools.reduce(Span.with_, spans) if spans else None
+
+    def _transferred(self, core: CoreModel) -> Errors:
+        return self._errors(f"transferred, {kind_of(core)}", "transferred")
 
     def _errors(self, *names: str) -> Errors:
         for name in names:

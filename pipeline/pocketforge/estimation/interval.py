@@ -149,7 +149,14 @@ def calibrate(
     else:
         errors["calibrated"] = replace(moved, basis=f"{moved.basis}; with a few measurements as with none")
     errors["transferred"] = _at_least(moved, errors["calibrated"])
-    errors["uncalibrated"] = _at_least(alone, errors["transferred"])
+    # Few in-order cores were measured, and out-of-order ones do not speak for them.
+    for kind in shared if everywhere else ():
+        of_kind = [held for held in everywhere if kind_of(load_core(held.core)) == kind]
+        if of_kind:
+            own = interval(of_kind, f"other devices, {kind}")
+            errors[f"transferred, {kind}"] = _at_least(own, errors["transferred"])
+    widest = max((errors[name] for name in errors if name.startswith("transferred")), key=lambda each: each.factor)
+    errors["uncalibrated"] = _at_least(alone, widest)
     return Calibration(COVERAGE, fitted, shared, errors, tables_digest(), notes=notes)
 
 
