@@ -265,9 +265,12 @@ def test_bench_counts_the_same_file_to_the_same_number_and_says_where_cycles_go(
     (row,) = done.json()
     assert row["counts"]["instructions"] == emulated["digits_tflite_int8"]["pixel4"]["counts"]["instructions"]
     assert row["estimate"]["latency_ms"] == emulated["digits_tflite_int8"]["pixel4"]["estimate"]["latency_ms"]
+    assert sum(layer["cycles"] for layer in row["layers"]) == pytest.approx(row["estimate"]["cycles"])
+    words += ["--what-if", "width=0.5"]
     done = in_process("bench", file, *words, "--explain", cache=release.cache, cwd=tmp_path)
     assert done.code == 0 and "counting digits_tflite_int8.tflite on pixel4" in done.stderr
     assert "bound by" in done.stdout and "not phone time" in done.stdout and "cortex-a76" in done.stdout
+    assert "CONV_2D" in done.stdout and "if width=0.5: " in done.stdout
 
 
 def test_budgets_on_counts_estimates_and_accuracy_of_a_device(shop, emulated):

@@ -23,6 +23,7 @@ from pocketforge.device_calibration import (
     calibrate,
     datasets,
     errors,
+    judging,
     micro_models,
     published,
     sampling,
@@ -134,13 +135,18 @@ def run_one(kind, options, inputs):
         y = functional.conv2d(functional.pad(x.permute(0, 3, 1, 2), pads), weights, inputs[2], stride, groups=groups)
         return [activated(y.permute(0, 2, 3, 1))]
     if kind == "FULLY_CONNECTED":
-        return [activated(x @ inputs[1].T + inputs[2])]
+        y = x @ inputs[1].T + (inputs[2] if len(inputs) > 2 else 0)
+        return [activated(y if options.keepNumDims else y.reshape(-1, y.shape[-1]))]
     if kind == "ADD":
         return [activated(x + inputs[1])]
     if kind == "MEAN":
         return [x.mean(dim=[int(i) for i in inputs[1]])]
     if kind == "SPLIT_V":
         return list(torch.split(x, [int(n) for n in inputs[1]], dim=-1))
+    if kind == "SPLIT":
+        return list(torch.split(inputs[1], 1, dim=int(x)))
+    if kind == "PACK":
+        return [torch.stack(inputs)]
     if kind == "PAD":
         border = int(inputs[1][1][0])
         return [functional.pad(x, [0, 0, border, border, border, border])]
@@ -280,8 +286,9 @@ def test_the_shipped_tables_are_read_whole():
     found = published.shipped()
     families = {m.family for m in found}
     assert families == {*sampling.SHARES, "mobilenet_v1", "mobilenet_v2"}
+    assert {m.device for m in found if m.kind == "block"} == {"Pixel 4", "Pixel 6", "Mi 11"}
     assert sum(m.repeats for m in found if m.kind == "op") == 894
-    assert sum(m.repeats for m in found if m.kind == "block") == 6058
+    assert sum(m.repeats for m in found if m.kind == "block") == 6058 + 2 * 6041
     repeated = next(m for m in found if m.name == "conv-bn-relu_56_48_24_1_1")
     assert repeated.repeats > 1 and repeated.latency_ms == pytest.approx(0.147, abs=0.002)
     assert all(m.source and m.core == m.core.lower() for m in found)
@@ -321,6 +328,7 @@ def test_what_is_held_out_depends_on_the_points_alone(randoms: random.Random):
     mixed = list(chosen)
     randoms.shuffle(mixed)
     assert {m.name for m in sampling.split(mixed)[1]} == {m.name for m in sampling.split(chosen)[1]}
+    assert sampling.split_hash(mixed).startswith("4f26ca8100a1724d"), "as before the first fit"
 
 
 def chosen_points(cache=[]):  # noqa: B006
@@ -334,6 +342,10 @@ def test_the_split_keeps_pairs_together_and_each_family_on_both_sides():
     kept = {m.name for m in held}
     assert not kept & {m.name for m in fitted}
     assert all((a.name in kept) == (b.name in kept) for a, b in sampling.pairs(fitted + held))
+    for name in kept:
+        assert len({m.device for m in held if m.name == name}) == len(
+            {m.device for m in chosen_points() if m.name == name}
+        )
     for family in sampling.SHARES:
         members = [m for m in fitted + held if m.family == family]
         share = sum(m.name in kept for m in members) / len(members)
@@ -443,6 +455,36 @@ def test_held_out_measurements_cannot_change_what_is_fitted(samples):
     assert {c: f.parameters for c, f in calibrate.calibrate(spoiled).calibration.cores.items()} == {
         c: f.parameters for c, f in before.items()
     }
+
+
+def test_a_device_that_is_left_out_is_predicted_from_the_others_alone(samples):
+    """Its own measurements, changed, change nothing; with the only device left out there is nothing to say."""
+    chosen = [m for m in chosen_points() if m.family == "conv" and m.device in ("Pixel 4", "Mi 11")]
+    names = sorted({m.name for m in chosen}, key=lambda name: min(m.latency_ms for m in chosen if m.name == name))[:10]
+    store = CountStore.load(datasets.COUNTS)
+    two = datasets.gather([m for m in chosen if m.name in names], store, count=None)
+    one = "Mi 11"
+    spoiled = [
+        dataclasses.replace(s, measurement=dataclasses.replace(s.measurement, latency_ms=s.measurement.latency_ms * 3))
+        if s.measurement.device == one
+        else s
+        for s in two
+    ]
+    told = [
+        next(x for x in judging.without_each_device(each, []).summaries if x.what.startswith(one))
+        for each in (two, spoiled)
+    ]
+    # Three times as slow as it was: the same prediction is now a third.
+    assert told[1].bias == pytest.approx((1 + told[0].bias) / 3 - 1, abs=1e-9)
+    alone = [s for s in samples if s.measurement.device == "Pixel 4"]
+    assert judging.without_each_device(alone, []).summaries == []
+
+
+def test_signs_are_of_pairs_that_differ():
+    chosen = [m for m in chosen_points() if m.family == "conv-bn-relu"]
+    pairs = sampling.pairs(chosen, apart=1.05)
+    assert len(pairs) > len(sampling.pairs(chosen)) > 0
+    assert all(slow.latency_ms >= 1.05 * fast.latency_ms for slow, fast in pairs)
 
 
 def test_a_baseline_recovers_a_law_that_it_can_express(samples):

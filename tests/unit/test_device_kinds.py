@@ -19,7 +19,16 @@ KINDS_OF_OURS = tuple(DEVICES.ours)
 # `module:name` of the row, in the order of DeviceInfo.
 PARTS = ("entry", "steps", "results", "facts", "tables", "bench", "bench_table")
 # One value for each option that only some kinds of device know.
-GIVEN = {"explain": True, "against": "a", "noise_floor": True, "runner": "/r", "rounds": 9, "processes": 9}
+GIVEN = {
+    "explain": True,
+    "what_if": "width=0.5",
+    "clock_ghz": 2.0,
+    "against": "a",
+    "noise_floor": True,
+    "runner": "/r",
+    "rounds": 9,
+    "processes": 9,
+}
 
 
 @pytest.mark.parametrize("via", KINDS_OF_OURS)

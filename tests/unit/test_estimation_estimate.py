@@ -15,18 +15,27 @@ from hypothesis import strategies as st
 
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import DeviceError, RecipeError
+from pocketforge.estimation.blocks import run_blocks
 from pocketforge.estimation.calibration_file import Calibration, Errors, load, save
 from pocketforge.estimation.core_model import load_core
 from pocketforge.estimation.core_tables import core_names
-from pocketforge.estimation.estimate import VERSION, Estimate, estimate
-from pocketforge.estimation.explain import explain
+from pocketforge.estimation.estimate import VERSION, Estimate, by_layer, estimate
+from pocketforge.estimation.explain import explain, layer_rows
 from pocketforge.estimation.fitting import NAMES, Parameters, Point, Terms, default_parameters, fit, predict, predict_ms
-from pocketforge.estimation.interval import Held, calibrate, interval, leave_one_group_out
-from pocketforge.estimation.traffic import Caches, Operator, Traffic, levels
+from pocketforge.estimation.interval import (
+    Held,
+    calibrate,
+    fit_all,
+    interval,
+    leave_one_device_out,
+    leave_one_group_out,
+)
+from pocketforge.estimation.traffic import Caches, Levels, Operator, Traffic, levels
+from pocketforge.estimation.what_if import WhatIf, changed, parse
 
 KB, MB = 1024, 1024 * 1024
-CACHES = Caches(l1_bytes=64 * KB, l2_bytes=256 * KB, l3_bytes=2 * MB, clock_ghz=2.0)
-TRUTH = Parameters(0.95, 80.0, 25.0, 12.0, 3.0, 400.0)
+CACHES = Caches(l1_bytes=64 * KB, l2_bytes=256 * KB, l3_bytes=2 * MB, clock_ghz=2.0, memory_gb_per_s=34.1)
+TRUTH = Parameters(0.95, 1.1, 80.0, 25.0, 0.35, 6.0, 3.0, 400.0)
 LOOP = (*(fmla(n) for n in range(8)), SUBS, B_NE - (2 << 5) - (7 << 5) + (1 << 5))
 
 
@@ -53,10 +62,12 @@ def points(seed: int, number: int, parameters: Parameters = TRUTH, noise: float 
     made = []
     for n in range(number):
         cycles = 10 ** rng.uniform(5, 7.5)
-        l2, l3, memory = (cycles * 10 ** rng.uniform(-2, 0.6) for _ in range(3))
+        l2, l3, memory, window = (cycles * 10 ** rng.uniform(-2, 0.6) for _ in range(4))
+        dense = cycles * rng.uniform(0, 1)
+        streams = ((memory * 0.8, dense * 0.1), (memory * 0.2, dense * 0.7))
         terms = Terms(
-            2.0, int(2.4 * cycles), cycles, int(cycles / 500), rng.randint(1, 20), int(cycles * 8),
-            l2, l3, memory, 1000, 0.0,
+            2.0, int(2.4 * cycles), cycles, dense, int(cycles / 500), rng.randint(1, 20), int(cycles * 8),
+            l2, l3, memory, streams, window, 34.1, 1000, 0.0,
         )  # fmt: skip
         measured = predict_ms(terms, parameters) * math.exp(rng.gauss(0, noise))
         made.append(Point(f"{core}{n}", f"group {n % 12}", terms, measured))
@@ -75,30 +86,45 @@ def calibration() -> Calibration:
 # --- traffic
 
 
+def whole(traffic: Traffic, caches: Caches) -> Levels:
+    """Of all operators together."""
+    each = levels(traffic, caches)
+    return Levels(*(sum(getattr(level, name.name) for level in each) for name in dataclasses.fields(Levels)))
+
+
 def test_bytes_come_from_the_smallest_cache_that_holds_them() -> None:
-    small = levels(Traffic((operator(10 * KB, 4 * KB, 4 * KB, rows=100),)), CACHES)
-    assert (small.l2_bytes, small.l3_bytes, small.memory_bytes) == (0, 0, 0)
-    middle = levels(Traffic((operator(10 * KB, 20 * KB, 20 * KB, rows=100),)), CACHES)
-    assert (middle.l2_bytes, middle.l3_bytes, middle.memory_bytes) == (50 * KB, 0, 0)
-    big = levels(Traffic((operator(200 * KB, 8 * KB, 8 * KB, rows=60),)), CACHES)
-    assert big.l2_bytes == 200 * KB * 10
-    streamed = levels(Traffic((operator(20 * MB, 8 * KB, 8 * KB, rows=1),)), CACHES)
-    assert (streamed.l2_bytes, streamed.memory_bytes) == (0, 20 * MB)
+    small = whole(Traffic((operator(10 * KB, 4 * KB, 4 * KB, rows=100),)), CACHES)
+    assert small == Levels(0, 0, 0, 0)
+    # 64 KB of activations: half of the first cache keeps half of them.
+    middle = whole(Traffic((operator(10 * KB, 32 * KB, 32 * KB, rows=6),)), CACHES)
+    assert middle.l2_bytes == pytest.approx(32 * KB + 10 * KB * (1 - 32 / 74)) and middle.l3_bytes == 0
+    big = whole(Traffic((operator(200 * KB, 8 * KB, 8 * KB, rows=60),)), CACHES)
+    assert big.l2_bytes == pytest.approx(200 * KB * 9 * (1 - 32 / 200) + 200 * KB * (1 - 32 / 216))
+    # 20 MB walked once an inference: what the caches have room for is found again, the rest is not.
+    streamed = whole(Traffic((operator(20 * MB, 0, 0, rows=1),)), CACHES)
+    assert streamed.memory_bytes == pytest.approx(20 * MB - 256 * KB - 2 * MB)
 
 
 def test_weights_that_fit_alone_do_not_survive_a_large_model() -> None:
     """Each operator's weights fit the second cache, but all together they do not: each inference reads them anew."""
-    many = Traffic(tuple(operator(100 * KB, KB, KB, rows=4) for _ in range(50)))
-    assert levels(many, CACHES).memory_bytes == 50 * 100 * KB
+    many = Traffic(tuple(operator(100 * KB, 0, 0, rows=4) for _ in range(50)))
+    assert whole(many, CACHES).memory_bytes == pytest.approx(50 * 100 * KB - 256 * KB - 2 * MB)
+
+
+def test_rows_of_a_window_are_read_again_from_where_they_stay() -> None:
+    narrow = Operator("DEPTHWISE_CONV_2D", 0, 1000, 1000, window_bytes=2 * MB, window_held_bytes=16 * KB)
+    wide = dataclasses.replace(narrow, window_held_bytes=128 * KB)
+    assert whole(Traffic((narrow,)), CACHES).window_bytes == 0
+    assert whole(Traffic((wide,)), CACHES).window_bytes == pytest.approx(2 * MB * 0.75)
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 10 * MB)] * 3, st.integers(0, 5000)), max_size=8))
 def test_no_byte_is_lost_below_the_weights(sizes: list[tuple[int, int, int, int]]) -> None:
     traffic = Traffic(tuple(operator(*size) for size in sizes))
-    none = Caches(0, 0, 0, 1.0)
-    moved = levels(traffic, none)
+    none = Caches(0, 0, 0, 1.0, 10.0)
+    moved = whole(traffic, none)
     assert moved.memory_bytes >= traffic.weight_bytes + traffic.activation_bytes
-    assert levels(traffic, Caches(1 << 40, 0, 0, 1.0)).memory_bytes == 0
+    assert whole(traffic, Caches(1 << 40, 0, 0, 1.0, 10.0)).memory_bytes == 0
     assert Traffic.from_json(json.loads(json.dumps(traffic.to_json()))) == traffic
 
 
@@ -113,7 +139,7 @@ def test_sizes_that_are_none(wrong: object) -> None:
 
 def test_fit_finds_what_made_the_measurements() -> None:
     found = fit(points(4, 200, noise=0.01), load_core("cortex-a76"))
-    for name in NAMES[:4]:
+    for name in NAMES[:5]:
         assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=0.15), name
     assert fit(points(4, 200, noise=0.01), load_core("cortex-a76")) == found, "the same again"
 
@@ -133,6 +159,36 @@ def test_without_measurements_the_priors_stay() -> None:
     assert fit([], core) == default_parameters(core)
     one = fit(points(7, 1, dataclasses.replace(TRUTH, compute_scale=1.2)), load_core("cortex-a76"))
     assert all(math.isfinite(getattr(one, name)) for name in NAMES)
+
+
+def test_what_core_types_share_speaks_for_one_that_was_not_measured() -> None:
+    """Two core types that lie apart in one thing: a third starts from between them, a large table is no louder."""
+    slow, quick = (dataclasses.replace(TRUTH, compute_scale=scale) for scale in (1.2, 0.8))
+    both = {"cortex-a76": points(20, 300, slow), "cortex-a78": points(21, 30, quick)}
+    fitted, shared = fit_all(both)
+    assert set(shared) == {"out-of-order"} and set(fitted) == set(both)
+    assert (
+        fitted["cortex-a78"].compute_scale < shared["out-of-order"].compute_scale < fitted["cortex-a76"].compute_scale
+    )
+    assert shared["out-of-order"].compute_scale == pytest.approx(1.0, abs=0.12)
+    assert fit([], load_core("cortex-x1"), shared["out-of-order"]) == shared["out-of-order"]
+
+
+def test_computing_hides_what_it_prefetches() -> None:
+    """Operator by operator the longer one counts: the same bytes cost nothing beside enough work, all of it alone."""
+    (known,) = points(22, 1)
+    alone, beside = (dataclasses.replace(known.terms, streams=((1e6, computing),)) for computing in (0.0, 1e9))
+    longer = predict(alone, TRUTH) - predict(beside, TRUTH)
+    assert longer == pytest.approx(1e6 * 2.0 / (34.1 * TRUTH.memory_share))
+
+
+def test_a_device_is_left_out_whole() -> None:
+    """A device unlike the others is predicted as they are: its own points change nothing in that."""
+    odd = [dataclasses.replace(p, measured_ms=p.measured_ms * 1.5, device="odd") for p in points(23, 20)]
+    rest = [dataclasses.replace(p, device=f"phone {n % 2}") for n, p in enumerate(points(24, 40))]
+    held = leave_one_device_out({"cortex-a76": [*odd, *rest]})
+    assert len(held) == 60
+    assert all(h.log_error == pytest.approx(math.log(1.5), abs=0.2) for h in held[:20])
 
 
 # --- intervals
@@ -174,15 +230,29 @@ def test_leaving_a_group_out_leaves_it_out() -> None:
     assert all(h.log_error > 0.15 for h in held if h.group == "odd")
 
 
+def test_out_of_order_cores_do_not_speak_for_in_order_ones() -> None:
+    """Two phones whose big cores agree, and whose little ones lie apart: an unknown little core's interval is wider."""
+    big = [dataclasses.replace(p, device=f"phone {n % 2}") for n, p in enumerate(points(25, 24))]
+    little = [
+        dataclasses.replace(p, device=f"phone {n % 2}", measured_ms=p.measured_ms * (1.5 if n % 2 else 1.0))
+        for n, p in enumerate(points(26, 24))
+    ]
+    found = calibrate({"cortex-a76": big, "cortex-a55": little}, {})
+    widths = {name: found.choose(load_core(name)).errors.factor for name in ("cortex-x1", "cortex-a510")}
+    assert widths["cortex-a510"] >= found.errors["transferred, in-order"].factor > 1.3
+    assert widths["cortex-x1"] == found.errors["transferred, out-of-order"].factor < widths["cortex-a510"] * 1.01
+    assert found.errors["uncalibrated"].factor >= max(widths.values())
+
+
 # --- the estimate
 
 
 def run(
-    given_counts: Counts, calibration: Calibration, core: str = "cortex-a76", clock: float = 2.0, **options: int
+    given_counts: Counts, calibration: Calibration, core: str = "cortex-a76", clock: float = 2.0, threads: int = 1
 ) -> Estimate:
     where = cluster(core, clock)
     traffic = Traffic((operator(),))
-    return estimate(given_counts, traffic, profile(where), where, calibration=calibration, **options)
+    return estimate(given_counts, traffic, profile(where), where, calibration=calibration, threads=threads)
 
 
 def test_estimate_says_what_it_is(calibration: Calibration, tmp_path: Path) -> None:
@@ -202,8 +272,8 @@ def test_estimate_says_what_it_is(calibration: Calibration, tmp_path: Path) -> N
     ("core", "status", "source"),
     [
         ("cortex-a75", "calibrated", "cortex-a75"),
-        ("cortex-x1", "transferred", "cortex-a76"),
-        ("cortex-a720", "transferred", "cortex-a76"),
+        ("cortex-x1", "transferred", "cortex-a75, cortex-a76"),
+        ("cortex-a720", "transferred", "cortex-a75, cortex-a76"),
         ("cortex-a510", "transferred", "cortex-a55"),
     ],
 )
@@ -214,7 +284,7 @@ def test_status_of_other_cores(calibration: Calibration, core: str, status: str,
 
 
 def test_no_fit_at_all_is_uncalibrated(calibration: Calibration) -> None:
-    bare = dataclasses.replace(calibration, cores={})
+    bare = dataclasses.replace(calibration, cores={}, shared={})
     found = run(counts(), bare)
     known = run(counts(), calibration)
     assert found.status == "uncalibrated"
@@ -253,6 +323,73 @@ def test_explanation_names_the_hot_block(calibration: Calibration) -> None:
     assert "estimated on cortex-a76 at 2 GHz" in lines[0]
     assert any("libtest.so!kernel: loop of 10 instructions, 100,000 times" in line for line in lines)
     assert any("bound by pipe V0/V1" in line and "fmla v0.4s" in line for line in lines)
+
+
+# --- layers, and what if
+
+
+def network() -> Traffic:
+    """A convolution, a depthwise one, an addition, a product over a large matrix."""
+    return Traffic(
+        (
+            Operator("CONV_2D", 4 * 27 * 32, 4 * 3 * 9216, 4 * 32 * 2304, rows=2304),
+            Operator(
+                "DEPTHWISE_CONV_2D", 4 * 10 * 32, 4 * 32 * 2304, 4 * 32 * 2304,
+                window_bytes=8 * 32 * 2304, window_held_bytes=12 * 32 * 48, taps=9,
+            ),
+            Operator("ADD", 0, 8 * 32 * 2304, 4 * 32 * 2304),
+            Operator("FULLY_CONNECTED", 4 * 1000 * 4000, 4 * 4000, 4 * 1000, rows=1),
+        )
+    )  # fmt: skip
+
+
+def test_layers_are_the_estimate_divided(calibration: Calibration) -> None:
+    where = cluster()
+    found = estimate(counts(2_000_000), network(), profile(where), where, calibration=calibration)
+    each = by_layer(counts(2_000_000), network(), profile(where), where, calibration=calibration)
+    assert math.fsum(layer.cycles for layer in each) == pytest.approx(found.cycles)
+    assert [layer.kind for layer in each] == [o.kind for o in network().operators]
+    assert math.fsum(layer.overhead_cycles for layer in each) == pytest.approx(found.overhead_cycles)
+    assert each[3].weight_bytes == 16_000_000 and each[1].l2_cycles > 2000
+    # All of the loop is dense, and is divided by how often a weight is used: once, and at 2304 positions.
+    assert each[3].compute_cycles / each[0].compute_cycles == pytest.approx(16_000_000 / (3456 * 2304))
+    assert each[2].compute_cycles == 0
+    rows = layer_rows(each)
+    assert rows[3][:2] == ("4", "FULLY_CONNECTED") and rows[3][-1].startswith(each[3].bound)
+
+
+def test_a_narrower_model_is_its_parts_with_both_ends_kept(calibration: Calibration) -> None:
+    where = cluster()
+    core = load_core("cortex-a76")
+    work = run_blocks(counts(), core)
+    after, traffic = changed(work, network(), WhatIf(0.5))
+    first, depthwise, added, last = traffic.operators
+    assert (first.input_bytes, first.weight_bytes, first.output_bytes) == (4 * 3 * 9216, 4 * 27 * 16, 4 * 16 * 2304)
+    assert (depthwise.weight_bytes, depthwise.input_bytes) == (4 * 10 * 16, 4 * 16 * 2304)
+    assert added.output_bytes == 4 * 16 * 2304
+    assert (last.input_bytes, last.weight_bytes, last.output_bytes) == (4 * 2000, 4 * 1000 * 2000, 4 * 1000)
+    assert after.dense_cycles < work.dense_cycles
+    same, unchanged = changed(work, network(), WhatIf(1.0))
+    assert unchanged == network() and same.cycles == pytest.approx(work.cycles)
+    now = estimate(counts(2_000_000), network(), profile(where), where, calibration=calibration)
+    half = estimate(counts(2_000_000), network(), profile(where), where, calibration=calibration, supposed=WhatIf(0.5))
+    assert 0.25 < half.latency_ms / now.latency_ms < 0.75
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("depth=2", "wanted width=FACTOR"),
+        ("width", "wanted width=FACTOR"),
+        ("width=thin", "'thin' is not a number"),
+        ("width=0.1", r"wanted 0.25 to 2, found 0.1"),
+        ("width=nan", r"wanted 0.25 to 2, found nan"),
+    ],
+)
+def test_what_is_no_supposition(text: str, fault: str) -> None:
+    with pytest.raises(RecipeError, match=fault):
+        parse(text)
+    assert parse("width=0.75").words == "width=0.75"
 
 
 def test_files_that_are_no_calibration(tmp_path: Path, calibration: Calibration) -> None:

@@ -41,7 +41,8 @@ FUNCTIONS = {
     "runs: 'Report | PathLike | Sequence[Report | PathLike]' = ()) -> 'Gated'",
     "bench": "(what: 'PathLike', *, targets: 'str | Sequence[str]' = (), inputs: 'PathLike | Sequence[PathLike]' = (), "
     "devices: 'str | Sequence[str]' = (), profiles: 'str | Sequence[str]' = (), cores: 'str' = '', "
-    "calibration: 'PathLike | None' = None, explain: 'bool' = False, against: 'str' = '', tolerance: 'float' = 0.05, "
+    "calibration: 'PathLike | None' = None, explain: 'bool' = False, what_if: 'str' = '', "
+    "clock_ghz: 'float | None' = None, against: 'str' = '', tolerance: 'float' = 0.05, "
     "noise_floor: 'bool' = False, runner: 'PathLike | None' = None, runner_library: 'PathLike | None' = None, "
     "rounds: 'int | None' = None, processes: 'int | None' = None, threads: 'int | None' = None, "
     "samples: 'int | None' = None, seconds: 'float | None' = None, cache: 'PathLike | None' = None, "

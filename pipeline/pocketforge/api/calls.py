@@ -177,6 +177,8 @@ def bench(
     cores: str = "",
     calibration: PathLike | None = None,
     explain: bool = False,
+    what_if: str = "",
+    clock_ghz: float | None = None,
     against: str = "",
     tolerance: float = 0.05,
     noise_floor: bool = False,
@@ -202,6 +204,8 @@ def bench(
         cores: Which cluster; the fastest where it is empty.
         calibration: File of `pocketforge device calibrate` to estimate by.
         explain: Also say where the estimated cycles go.
+        what_if: Also estimate a change: `width=0.75` is every layer at three quarters of its channels.
+        clock_ghz: Also estimate cores of this clock.
         against: On a phone: the target or the file to compare with.
         tolerance: With `against`: how much slower it may be, as a share.
         noise_floor: On a phone: compare the file with itself.
@@ -230,6 +234,7 @@ def bench(
     within("threads", threads, 1, 1024, whole=True)
     within("samples", samples, 10, 10_000_000, whole=True)
     within("seconds", seconds, 0, 86_400)
+    within("clock_ghz", clock_ghz, 0, 10)
     within("tolerance", tolerance, 0, 10)
     request = BenchRequest(
         what=recipe_path(os.fspath(what)),
@@ -240,6 +245,8 @@ def bench(
         cores=cores,
         calibration=_absolute(calibration),
         explain=explain,
+        what_if=what_if,
+        clock_ghz=clock_ghz,
         against=against,
         tolerance=tolerance,
         noise_floor=noise_floor,

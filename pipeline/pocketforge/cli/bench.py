@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     help="With --profile: estimate by this file of `pocketforge device calibrate`.  [default: the shipped one]",
 )  # fmt: skip
 @click.option(
-    "--explain", is_flag=True, help="Where the estimated cycles go: the blocks that take most of them, and why."
+    "--explain", is_flag=True,
+    help="Where the estimated cycles go: layer by layer, then the blocks that take most of them, and why.",
+)  # fmt: skip
+@click.option(
+    "--what-if", default="", metavar="width=FACTOR",
+    help="With --profile: also estimate every layer at this part of its channels, 0.25 to 2, before it is built.",
+)  # fmt: skip
+@click.option(
+    "--clock", type=FiniteRange(0.1, 10), metavar="GHZ", help="With --profile: also estimate cores of this clock."
 )
 @click.option(
     "--against", metavar="TARGET|FILE", default="",
@@ -90,6 +98,8 @@ def command(
     cores: str,
     calibration: Path | None,
     explain: bool,
+    what_if: str,
+    clock: float | None,
     against: str,
     tolerance: float,
     noise_floor: bool,
@@ -121,6 +131,8 @@ def command(
         cores=cores,
         calibration=calibration,
         explain=explain,
+        what_if=what_if,
+        clock_ghz=clock,
         against=against,
         tolerance=tolerance / 100,
         noise_floor=noise_floor,

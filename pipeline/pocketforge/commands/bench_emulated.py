@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pocketforge import events
 from pocketforge.commands.bench_files import File, reason_of
@@ -15,12 +17,25 @@ from pocketforge.files import Resolve, hash_file
 from pocketforge.measure.bench_rows import CountedRow
 from pocketforge.recipe.device import Device, EmulatedDevice
 
+if TYPE_CHECKING:
+    from pocketforge.estimation.layers import Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Supposed(EmulatedDevice):
+    """One whose estimates are also of what --what-if and --clock suppose."""
+
+    what_if: str
+    clock_ghz: float | None
+
 
 class BenchEmulated:
     """The `BenchOn` of emulated devices."""
 
     OPTIONS: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "--explain": ("--explain is of estimates on emulated devices", "--profile NAME emulates one")
+        "--explain": ("--explain is of estimates on emulated devices", "--profile NAME emulates one"),
+        "--what-if": ("--what-if is of estimates on emulated devices", "--profile NAME emulates one"),
+        "--clock": ("--clock is of estimates on emulated devices", "--profile NAME emulates one"),
     }
     AT_ONCE: ClassVar[bool] = False
 
@@ -42,7 +57,11 @@ class BenchEmulated:
             raise RecipeError(
                 f"counts and estimates of an emulated device are of 1 thread, found --threads {request.threads}"
             )
-        return device
+        if not (request.what_if or request.clock_ghz):
+            return device
+        assert isinstance(device, EmulatedDevice)
+        own = {each.name: getattr(device, each.name) for each in dataclasses.fields(device) if each.init}
+        return _Supposed(**own, what_if=request.what_if, clock_ghz=request.clock_ghz)
 
     def run(
         self, files: Sequence[File], devices: Sequence[Device], say: events.Say, resolve: Resolve
@@ -58,10 +77,13 @@ class BenchEmulated:
 
 def _count(file: File, device: EmulatedDevice, resolve: Resolve) -> CountedRow:
     from pocketforge.devices.profile_files import find_profile
-    from pocketforge.measure.on_emulator import count_file, estimate_file
+    from pocketforge.estimation.what_if import parse
+    from pocketforge.measure.on_emulator import check_clock, count_file, estimate_file, layers_of_file
 
     profile = find_profile(device.profile, resolve)
     calibration = resolve(device.calibration) if device.calibration else None
+    if isinstance(device, _Supposed):
+        check_clock(profile, device.cores, device.clock_ghz)
     with tempfile.TemporaryDirectory(prefix="pocketforge-") as scratch:
         try:
             counts = count_file(
@@ -77,8 +99,20 @@ def _count(file: File, device: EmulatedDevice, resolve: Resolve) -> CountedRow:
         except ToolFailed as error:
             raise StageFailed(f"{file.name} does not load or run on {device.name}: {reason_of(error)}") from None
     estimated = estimate_file(file.path, counts, profile, device.cores, calibration)
-    sha256 = hash_file(file.path)
-    return CountedRow(file.name, device.name, device.via, sha256, file.runtime, 1, counts, estimated)
+    layers: tuple[Layer, ...] = ()
+    if estimated.estimate is not None:
+        layers = layers_of_file(file.path, counts, profile, device.cores, calibration)
+    supposed = None
+    if isinstance(device, _Supposed):
+        what = parse(device.what_if) if device.what_if else None
+        clock = f"clock={device.clock_ghz:g}" if device.clock_ghz else ""
+        found = estimate_file(
+            file.path, counts, profile, device.cores, calibration, supposed=what, clock_ghz=device.clock_ghz
+        )
+        supposed = (" ".join(filter(None, (what.words if what else "", clock))), found)
+    return CountedRow(
+        file.name, device.name, device.via, hash_file(file.path), file.runtime, 1, counts, estimated, layers, supposed
+    )
 
 
 BENCH = BenchEmulated()

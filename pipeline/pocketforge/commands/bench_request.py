@@ -22,6 +22,8 @@ class BenchRequest:
         cores: Which cluster of an emulated device or a phone; its own choice when empty.
         calibration: Absolute path of a file that estimates use; the shipped one when empty.
         explain: Whether to show where estimated cycles go.
+        what_if: A change that is supposed, as width=0.75; nothing when empty.
+        clock_ghz: Of the cores, supposed; the profile's when None.
         against: A target or a file to compare with on a phone; none when empty.
         tolerance: How much slower than that the file may be, as a fraction.
         noise_floor: Whether to compare each file with itself.
@@ -42,6 +44,8 @@ class BenchRequest:
     cores: str = ""
     calibration: str = ""
     explain: bool = False
+    what_if: str = ""
+    clock_ghz: float | None = None
     against: str = ""
     tolerance: float = 0.05
     noise_floor: bool = False
@@ -61,6 +65,10 @@ class BenchRequest:
             raise RecipeError("--target is for a recipe, not for a model file")
         if self.calibration and not self.profiles:
             raise RecipeError("--calibration is for estimates of a --profile", "a recipe's devices name their own")
+        if self.what_if:
+            from pocketforge.estimation.what_if import parse
+
+            parse(self.what_if)
         if self.runner_library and not self.runner:
             raise RecipeError("--runner-library is what a --runner loads")
         if self.compares and self.rounds is not None and self.rounds < MIN_BLOCKS:
@@ -81,6 +89,8 @@ class BenchRequest:
         """Options that only some kinds of device know, of those that were given."""
         options = {
             "--explain": self.explain,
+            "--what-if": self.what_if,
+            "--clock": self.clock_ghz,
             "--against": self.against,
             "--noise-floor": self.noise_floor,
             "--runner": self.runner,

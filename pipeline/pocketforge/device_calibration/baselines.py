@@ -1,7 +1,9 @@
-"""What an estimate has to beat: three simple predictors, fitted on the same points as the model."""
+"""What an estimate has to beat: simple predictors on the same points as the model, fitted on the same as it."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from pocketforge.device_calibration.datasets import Sample
 from pocketforge.device_calibration.errors import Predictor
+from pocketforge.device_calibration.published import DATA
 
 
 def macs_and_size(fitted: Sequence[Sample]) -> Predictor:
@@ -43,10 +46,46 @@ def scoreboard_alone(_: Sequence[Sample]) -> Predictor:
     return lambda s: s.terms.compute_cycles / (s.terms.clock_ghz * 1e6)
 
 
+def llvm_rates(_: Sequence[Sample]) -> Predictor:
+    """llvm-mca's reciprocal throughput of 16 instructions, of which others take their group's.
+
+    The busiest of the vector, memory and integer pipes decides. Nothing fitted; no latencies, no memory, no overheads.
+    """
+    tables = json.loads((DATA / "llvm_mca.json").read_text(encoding="utf-8"))["cores"]
+
+    def predict(s: Sample) -> float:
+        rates = tables[s.measurement.core]
+        busy = Counter[str]()
+        for group, times in s.groups.items():
+            name, pipes = _RATES.get(group, _RATES["permute"] if group.startswith(("fp_", "int_")) else _RATES["alu"])
+            busy[pipes] += times * rates[name]
+        return max(busy.values()) / (s.terms.clock_ghz * 1e6)
+
+    return predict
+
+
+# Group of the core tables → llvm-mca's instruction that stands for it, and its pipes.
+_RATES = {
+    "fp_mac": ("fmla_v4s_elem", "vector"),
+    "dot": ("sdot_elem", "vector"),
+    "matmul": ("smmla", "vector"),
+    **dict.fromkeys(("int_mul_long", "int_pair_acc"), ("smlal", "vector")),
+    "int_mul": ("sqrdmulh", "vector"),
+    **dict.fromkeys(("fp_add", "fp_mul", "fp_minmax", "fp_simple", "fp_step"), ("fadd_v4s", "vector")),
+    **dict.fromkeys(("permute", "table", "logic", "shift", "shift_round", "narrow_sat", "reduce"), ("zip1", "vector")),
+    **dict.fromkeys(("vload", "vload_lane", "vload_struct"), ("ldr_q", "memory")),
+    "ldp": ("ldp_q", "memory"),
+    **dict.fromkeys(("load", "prefetch"), ("ldr_d", "memory")),
+    **dict.fromkeys(("vstore", "vstore_lane", "vstore_struct", "store"), ("str_q", "memory")),
+    "multiply": ("mul_w", "integer"),
+    **dict.fromkeys(("alu", "alu_shift", "alu_lsl"), ("add_x", "integer")),
+}
+
 BASELINES: dict[str, Callable[[Sequence[Sample]], Predictor]] = {
     "MACs + size, linear": macs_and_size,
     "instructions × one scalar": one_scalar,
     "scoreboard alone": scoreboard_alone,
+    "llvm-mca's rates alone": llvm_rates,
 }
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter as Counts
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketforge.device_calibration import micro_models
-from pocketforge.device_calibration.counted import CountStore, run_key
+from pocketforge.device_calibration.counted import CountStore, Run, run_key
 from pocketforge.device_calibration.operators import operators
 from pocketforge.device_calibration.published import DATA, Published
 from pocketforge.devices.profile_files import load_profile, shipped_profiles
 from pocketforge.devices.profiles import Cluster, DeviceProfile
 from pocketforge.errors import RecipeError
 from pocketforge.estimation.core_model import load_core
+from pocketforge.estimation.decode import decode
 from pocketforge.estimation.fitting import Point, Terms, features
 from pocketforge.estimation.traffic import Traffic
 from pocketforge.files import refuse_special
@@ -27,6 +30,8 @@ _PROFILES = {
     "Pixel 4": "pixel4",
     "Pixel 4 (little cores)": "pixel4",
     "Pixel 3a": "pixel3a",
+    "Mi 11": "mi11",
+    "Pixel 6": "pixel6",
     "A75 phone (Pixel 3 class)": "pixel3",
     "Pixel 2 class": "pixel2",
     "Pixel 2 class (little cores)": "pixel2",
@@ -53,6 +58,7 @@ class Sample:
         macs: Its multiply-accumulates.
         moved_bytes: Weights and activations, each once.
         terms: What the model of time goes by.
+        groups: Instructions executed by group of the core tables; "ldp" are vector loads of two registers.
     """
 
     measurement: Published
@@ -61,6 +67,7 @@ class Sample:
     macs: int
     moved_bytes: int
     terms: Terms
+    groups: Mapping[str, int]
 
     @property
     def label(self) -> str:
@@ -70,7 +77,8 @@ class Sample:
 
     def point(self) -> Point:
         """What a fit takes."""
-        return Point(self.label, self.measurement.family, self.terms, self.measurement.latency_ms)
+        m = self.measurement
+        return Point(self.label, m.family, self.terms, m.latency_ms, device=m.device.split(" (")[0], core=m.core)
 
 
 def kernels_of(m: Published) -> tuple[str, ...]:
@@ -150,10 +158,25 @@ def gather(
                 emit(f"counting {m.name} on {m.core}, {kernels} kernels")
                 store.add(key, count(data, m, where, cluster, kernels))
             traffic = Traffic(tuple(operator.moved for operator in counted))
-            terms = features(store.run(key), traffic, load_core(m.core), cluster, where)
-            macs = sum(operator.macs for operator in counted)
-            samples.append(Sample(m, kernels, digest, macs, traffic.weight_bytes + traffic.activation_bytes, terms))
+            run = store.run(key)
+            terms = features(run, traffic, load_core(m.core), cluster, where)
+            macs, moved = sum(operator.macs for operator in counted), traffic.weight_bytes + traffic.activation_bytes
+            samples.append(Sample(m, kernels, digest, macs, moved, terms, _groups(run)))
     return samples
+
+
+def _groups(run: Run) -> dict[str, int]:
+    groups: Counts[str] = Counts()
+    for block in run.blocks:
+        for group, times in _groups_of(block.words):
+            groups[group] += times * block.executions
+    return dict(groups)
+
+
+@functools.lru_cache(maxsize=65536)
+def _groups_of(words: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+    found = Counts("ldp" if i.group == "vload" and i.registers == 2 else i.group for i in decode(words))
+    return tuple(found.items())
 
 
 def lacking(measurements: Sequence[Published], store: CountStore, folder: Path | None = None) -> int:

@@ -55,6 +55,23 @@ class Ratio:
     estimated: float
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Of how many points something holds.
+
+    Attributes:
+        what: What holds, in words.
+        method: What predicted the points.
+        points: How many.
+        share: Of them, 0 to 1.
+    """
+
+    what: str
+    method: str
+    points: int
+    share: float
+
+
 def summarize(what: str, method: str, ratios: Sequence[float]) -> Summary:
     """From predicted/measured. Raises ValueError without any."""
     if not ratios:
@@ -87,6 +104,16 @@ def of_ratios(what: str, method: str, samples: Sequence[Sample], predict: Predic
             a, b = by_name[slow.name, kernels], by_name[fast.name, kernels]
             ratios.append(predict(a) / predict(b) / (slow.latency_ms / fast.latency_ms))
     return summarize(what, method, ratios) if ratios else None
+
+
+def of_signs(what: str, method: str, samples: Sequence[Sample], predict: Predictor) -> Share | None:
+    """Of pairs that pruning makes at least 5 % faster: how many are predicted to be; None without any pair."""
+    by_name = {(s.measurement.name, s.kernels): s for s in samples}
+    right = []
+    for kernels in sorted({s.kernels for s in samples}):
+        for slow, fast in pairs([s.measurement for s in samples if s.kernels == kernels], apart=1.05):
+            right.append(predict(by_name[slow.name, kernels]) > predict(by_name[fast.name, kernels]))
+    return Share(what, method, len(right), float(np.mean(right))) if right else None
 
 
 def across_precisions(samples: Sequence[Sample], predict: Predictor) -> list[Ratio]:

@@ -3,7 +3,8 @@
 Definitions: microsoft/nn-Meter (MIT licence), branch dev/hybrid-transformer: examples/test_transformer/build_lut/
 build_lut_modules.py (dsconv, first_conv_layer, mbpool_layer, transformer_ds, transformer_attn, transformer_ffn) with
 cv_attention/keras_cv_attention_models/{levit/levit.py, common_layers.py}; names: build_lut.py. `hw` is the input's
-height and width; batch normalisation is folded into the convolution, as the converter does.
+height and width; batch normalisation is folded into the convolution, as the converter does. What else the converter
+makes of the attention and feed-forward blocks was seen with TensorFlow 2.12.1's (docs/estimates.md).
 """
 
 from __future__ import annotations
@@ -152,8 +153,10 @@ def _layer_norm(graph: Graph, x: Tensor) -> Tensor:
 def _feed_forward(graph: Graph, words: list[str]) -> Tensor:
     hw, channels, expansion = (int(w) for w in words)
     x = _layer_norm(graph, graph.input(1, hw * hw, channels))
-    y = graph.hard_swish(graph.fully_connected(x, channels * expansion))
-    return graph.add(x, graph.fully_connected(y, channels))
+    # y · relu6(y + 3) / 6 of a dense layer's y: the converter makes y + 3 a second dense layer with that bias.
+    first = graph.matrix(channels * expansion, channels)
+    y = graph.multiply(graph.product(x, first), graph.product(x, first, bias=3.0, activation="relu6"))
+    return graph.add(x, graph.product(y, graph.matrix(channels, channels * expansion)))
 
 
 def _attention(graph: Graph, words: list[str]) -> Tensor:
@@ -161,15 +164,25 @@ def _attention(graph: Graph, words: list[str]) -> Tensor:
     tokens, heads, values = hw * hw, channels // HEAD_CHANNELS, HEAD_CHANNELS * value_scale
     width = 2 * HEAD_CHANNELS + values
     x = _layer_norm(graph, graph.input(1, tokens, channels))
-    x = graph.hard_swish(graph.fully_connected(x, width * heads))
+    x = graph.product(x, graph.matrix(width * heads, channels))
     x = graph.transpose(graph.reshape(x, 1, tokens, heads, width), 0, 2, 1, 3)
     query, key, value = graph.split(x, [HEAD_CHANNELS, HEAD_CHANNELS, values])
-    scores = graph.batch_matmul(query, key, transpose_b=True)
-    scores = graph.multiply(scores, graph.constant(np.array([HEAD_CHANNELS**-0.5], np.float32)))
+    # The converter unrolls a product of matrices over the heads: dense layers whose weights are no constants.
+    keys = [graph.reshape(k, tokens, HEAD_CHANNELS) for k in _heads(graph, key)]
+    found = [graph.product(q, k, keep=False) for q, k in zip(_heads(graph, query), keys, strict=True)]
+    scores = graph.multiply(graph.pack(found), graph.constant(np.array([HEAD_CHANNELS**-0.5], np.float32)))
     scores = graph.add(scores, graph.constant(np.float32(0.1) * graph.random(heads, tokens, tokens)))
-    y = graph.batch_matmul(graph.softmax(scores), value)
-    y = graph.reshape(graph.transpose(y, 0, 2, 1, 3), 1, tokens, heads * values)
-    return graph.fully_connected(graph.hard_swish(y), channels)
+    scores = graph.softmax(graph.reshape(scores, 1, heads, tokens, tokens))
+    parts = [graph.transpose(graph.reshape(v, tokens, values), 1, 0) for v in _heads(graph, value)]
+    made = [graph.product(s, v, keep=False) for s, v in zip(_heads(graph, scores), parts, strict=True)]
+    y = graph.transpose(graph.reshape(graph.pack(made), 1, heads, tokens, values), 0, 2, 1, 3)
+    y = graph.hard_swish(graph.reshape(y, 1, tokens, heads * values))
+    return graph.product(y, graph.matrix(channels, heads * values))
+
+
+def _heads(graph: Graph, x: Tensor) -> list[Tensor]:
+    """(1, heads, a, b) as a (1, a, b) a head."""
+    return graph.unstack(graph.reshape(x, *x.shape[1:]))
 
 
 def _pooled_head(graph: Graph, words: list[str]) -> Tensor:

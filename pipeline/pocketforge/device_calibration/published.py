@@ -22,7 +22,7 @@ from pocketforge.errors import RecipeError
 from pocketforge.files import refuse_special
 
 DATA = Path(__file__).parent / "data"
-SHIPPED = ("models.csv", "blocks_fp32_pixel4.csv.gz", "ops_int8_pixel4.csv.gz")
+SHIPPED = ("models.csv", "blocks_fp32_pixel4.csv.gz", "blocks_fp32_x1_a78.csv.gz", "ops_int8_pixel4.csv.gz")
 
 # How the tables write a core's name → ours. Kryo 3xx/4xx Gold are lightly changed A75/A76.
 _CORES = {

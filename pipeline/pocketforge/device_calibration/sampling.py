@@ -35,35 +35,46 @@ SHARES = {
 
 
 def sample(measurements: Sequence[Published], shares: dict[str, int] | None = None) -> list[Published]:
-    """The chosen blocks and operators, and every whole model, in the order of the table."""
+    """The chosen blocks and operators, and every whole model, in the order of the table.
+
+    Of several devices' tables the first one that has a family chooses, and the same names are taken of the others.
+    """
     shares = SHARES if shares is None else shares
-    chosen = {id(m) for m in measurements if m.kind in ("model", "file")}
+    chosen = {(m.kind, m.name) for m in measurements if m.kind in ("model", "file")}
     for family, share in shares.items():
         members = [m for m in measurements if m.family == family and m.latency_ms >= SMALLEST_MS]
-        chosen |= {id(m) for m in _draw(members, share)}
-    return [m for m in measurements if id(m) in chosen]
+        members = [m for m in members if m.device == members[0].device]
+        chosen |= {(m.kind, m.name) for m in _draw(members, share)}
+    return [m for m in measurements if (m.kind, m.name) in chosen]
 
 
 def split(chosen: Sequence[Published]) -> tuple[list[Published], list[Published]]:
     """(fitted, held out) of the blocks and operators among `chosen`.
 
-    By cell, so that both widths of a pair fall on one side; a family's cells are taken in the order of their hashes,
-    and one is held out whenever less than HELD_OUT_SHARE of the family's points so far are.
+    By cell, so that both widths of a pair, and one configuration on several devices, fall on one side; a family's cells
+    are taken in the order of their hashes, and one is held out whenever less than HELD_OUT_SHARE of the family's points
+    so far are.
     """
-    held_out: set[int] = set()
-    families: dict[str, dict[str, list[Published]]] = {}
+    held_out: set[str] = set()
+    families: dict[str, dict[str, set[str]]] = {}
     for m in chosen:
         if m.kind in ("block", "op"):
-            families.setdefault(m.family, {}).setdefault(cell(m), []).append(m)
+            families.setdefault(m.family, {}).setdefault(cell(m), set()).add(m.name)
     for family, cells in families.items():
         seen = out = 0
         for name in sorted(cells, key=lambda name: _uniform("split", family, name)):
             if out <= HELD_OUT_SHARE * seen:
-                held_out |= {id(m) for m in cells[name]}
+                held_out |= cells[name]
                 out += len(cells[name])
             seen += len(cells[name])
     points = [m for m in chosen if m.kind in ("block", "op")]
-    return [m for m in points if id(m) not in held_out], [m for m in points if id(m) in held_out]
+    return [m for m in points if m.name not in held_out], [m for m in points if m.name in held_out]
+
+
+def split_hash(chosen: Sequence[Published]) -> str:
+    """SHA-256 of the names that are held out, a line each: the same number says that the same points were."""
+    names = sorted({m.name for m in split(chosen)[1]})
+    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
 
 
 def cell(m: Published) -> str:
@@ -81,8 +92,8 @@ def cell(m: Published) -> str:
     return m.name
 
 
-def pairs(measurements: Sequence[Published]) -> list[tuple[Published, Published]]:
-    """(slower, faster) of one cell at least 1.2 times apart: what pruning promises. Every pair within a cell."""
+def pairs(measurements: Sequence[Published], apart: float = 1.2) -> list[tuple[Published, Published]]:
+    """(slower, faster) of one cell at least so many times apart: what pruning promises. Every pair within a cell."""
     cells: dict[tuple[str, str, str, str], list[Published]] = {}
     for m in measurements:
         if m.kind in ("block", "op"):
@@ -91,7 +102,7 @@ def pairs(measurements: Sequence[Published]) -> list[tuple[Published, Published]
     for members in cells.values():
         for a, b in itertools.combinations(members, 2):
             slow, fast = (a, b) if a.latency_ms >= b.latency_ms else (b, a)
-            if slow.latency_ms >= 1.2 * fast.latency_ms and _wider(slow, fast):
+            if slow.latency_ms >= apart * fast.latency_ms and _wider(slow, fast):
                 slow_and_fast.append((slow, fast))
     return slow_and_fast
 

@@ -1,7 +1,7 @@
 """A suite of micro-models for calibrating a phone: .tflite files and a manifest to fill with what they took there.
 
 Sizes are chosen so that a core's first cache, its second, the shared one and memory all decide some of them, float32
-and int8 alike: the six parameters of a core type need points that tell them apart.
+and int8 alike: the eight parameters of a core type need points that tell them apart.
 """
 
 from __future__ import annotations

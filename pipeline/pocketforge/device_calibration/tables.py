@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pocketforge.device_calibration.calibrate import Calibrated
-from pocketforge.device_calibration.errors import Summary
+from pocketforge.device_calibration.errors import Share, Summary
 from pocketforge.estimation.calibration_file import Calibration
 from pocketforge.estimation.fitting import NAMES
 
@@ -15,6 +15,7 @@ def markdown(outcome: Calibrated) -> str:
     parts = [
         "### Fitted constants\n\n" + constants(outcome.calibration),
         "### Errors\n\n" + _table(_ERRORS, [_error_row(s) for s in outcome.summaries]),
+        "### Signs and coverage\n\n" + _table(_SHARES, [_share_row(s) for s in outcome.shares]),
         "### Intervals\n\n" + _table(_INTERVALS, _interval_rows(outcome)),
     ]
     if outcome.models:
@@ -31,6 +32,7 @@ def markdown(outcome: Calibrated) -> str:
             for r in outcome.ratios
         ]
         parts.append("### Ratios of whole models on one core type\n\n" + _table(_RATIOS, rows))
+    parts.append(ORIENTATION[0].upper() + ORIENTATION[1:] + ".")
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,6 +42,8 @@ def constants(calibration: Calibration) -> str:
     for core, fitted in sorted(calibration.cores.items()):
         values = fitted.parameters.to_json()
         rows.append([core, str(fitted.points), *(f"{values[name]:.3g}" for name in NAMES)])
+    for kind, shared in sorted(calibration.shared.items()):
+        rows.append([f"all {kind}", "shared", *(f"{shared.to_json()[name]:.3g}" for name in NAMES)])
     return _table(_PARAMETERS, rows)
 
 
@@ -50,7 +54,10 @@ def text(outcome: Calibrated) -> str:
         lines.append(f"{core}: {fitted.points} points of {', '.join(fitted.devices)}")
         values = fitted.parameters.to_json()
         lines.append("  " + ", ".join(f"{name} {values[name]:.4g}" for name in NAMES))
-    lines.append("")
+    for kind, shared in sorted(outcome.calibration.shared.items()):
+        lines.append(f"all {kind} core types, shared")
+        lines.append("  " + ", ".join(f"{name} {value:.4g}" for name, value in shared.to_json().items()))
+    lines += ["", f"held out: {len(outcome.groups.held_out)} points; SHA-256 of their names {outcome.split}", ""]
     rows = [[s.what, s.method, str(s.points), *_percent(s)] for s in outcome.summaries]
     widths = [max(len(row[i]) for row in [_ERRORS, *rows]) for i in range(len(_ERRORS))]
     for row in [_ERRORS, *rows]:
@@ -60,6 +67,8 @@ def text(outcome: Calibrated) -> str:
             )
         )
     lines.append("")
+    lines += [f"{s.what}, {s.method}: {s.share:.1%} of {s.points}" for s in outcome.shares]
+    lines += ["", ORIENTATION, ""]
     lines += [
         f"{m.point}: measured {m.measured_ms:.1f} ms, estimated without its device {m.estimated_ms:.1f} ms"
         for m in outcome.models
@@ -68,8 +77,13 @@ def text(outcome: Calibrated) -> str:
     return "\n".join(lines).rstrip()
 
 
+ORIENTATION = (
+    "for orientation, on other points: nn-Meter's predictors, fitted on kernels measured on the same Pixel 4, state "
+    "99 % of whole models within 10 % (L. L. Zhang et al., MobiSys 2021)"
+)
 _PARAMETERS = ["core", "points", *NAMES]
 _ERRORS = ["what", "method", "points", "median", "p90", "worst", "bias"]
+_SHARES = ["what", "method", "points", "share"]
 _INTERVALS = ["for", "factor", "points", "groups", "from"]
 _MODELS = ["model", "left out", "measured, ms", "estimated, ms", "ratio"]
 _RATIOS = ["ratio", "measured", "estimated", "error"]
@@ -80,6 +94,10 @@ def _interval_rows(outcome: Calibrated) -> list[list[str]]:
         [name, f"× ÷ {e.factor:.2f}", str(e.points), str(e.groups), e.basis]
         for name, e in sorted(outcome.calibration.errors.items())
     ]
+
+
+def _share_row(s: Share) -> list[str]:
+    return [s.what, s.method, str(s.points), f"{s.share:.1%}"]
 
 
 def _error_row(s: Summary) -> list[str]:

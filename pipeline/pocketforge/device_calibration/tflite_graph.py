@@ -133,6 +133,35 @@ class Graph:
         y = self._activation((*x.shape[:-1], units), "dense", activation)
         return self._add("FULLY_CONNECTED", [x.index, weights.index, bias], y, options, version=version)
 
+    def matrix(self, units: int, features: int) -> Tensor:
+        """Constant weights for `product`."""
+        return self._weights((units, features), fan_in=features, axis=0)
+
+    def product(
+        self,
+        x: Tensor,
+        weights: Tensor,
+        *,
+        bias: float | None = None,
+        activation: Activation = "none",
+        keep: bool = True,
+    ) -> Tensor:
+        """Float32 FULLY_CONNECTED with given weights (units, features): constant, or what another operator made.
+
+        bias: The same for every unit; None is no third input. keep: Leading dimensions; without it they become one.
+        """
+        units = weights.shape[0]
+        options = schema.FullyConnectedOptionsT()
+        options.fusedActivationFunction, options.keepNumDims = _FUSED[activation], keep and len(x.shape) > 2
+        inputs = [x.index, weights.index]
+        if bias is not None:
+            inputs.append(self._constant(np.full(units, bias, np.float32), name="bias"))
+        leading = x.shape[:-1] if keep else (math.prod(x.shape[:-1]),)
+        y = self._activation((*leading, units), "dense", activation)
+        # The converter asks for these versions: 6 without a bias, 5 for kept dimensions.
+        version = 6 if bias is None else 5 if keep and len(x.shape) > 2 else 1
+        return self._add("FULLY_CONNECTED", inputs, y, options, version=version)
+
     def add(self, a: Tensor, b: Tensor, *, activation: Activation = "none") -> Tensor:
         """Elementwise sum with broadcasting."""
         options = schema.AddOptionsT()
@@ -223,6 +252,23 @@ class Graph:
         inputs = [x.index, self._integers(sizes), self._constant(np.array(axis, np.int32))]
         self._operator("SPLIT_V", inputs, [p.index for p in parts], options)
         return parts
+
+    def unstack(self, x: Tensor) -> list[Tensor]:
+        """Parts of the first dimension, one each, which keep it."""
+        options = schema.SplitOptionsT()
+        options.numSplits = x.shape[0]
+        parts = [self._activation((1, *x.shape[1:]), "split", quantized=(x.scale, x.zero)) for _ in range(x.shape[0])]
+        axis = self._constant(np.array(0, np.int32))
+        self._operator("SPLIT", [axis, x.index], [p.index for p in parts], options)
+        return parts
+
+    def pack(self, parts: Sequence[Tensor]) -> Tensor:
+        """Equal shapes, one after another along a new first dimension."""
+        options = schema.PackOptionsT()
+        options.valuesCount, options.axis = len(parts), 0
+        first = parts[0]
+        y = self._activation((len(parts), *first.shape), "pack", quantized=(first.scale, first.zero))
+        return self._add("PACK", [p.index for p in parts], y, options)
 
     def batch_matmul(self, a: Tensor, b: Tensor, *, transpose_b: bool = False) -> Tensor:
         """Matrix product over the last two dimensions."""

@@ -17,6 +17,9 @@ from pocketforge.estimation.scoreboard import BlockTime, time_block
 
 COVER = 0.9995
 INSTRUCTION_BYTES = 4
+DENSE = 0.4
+"""The share of multiply-accumulates from which a block is a dense one: the kernels of convolutions and products."""
+_ACCUMULATING = frozenset({"fp_mac", "dot", "matmul", "int_mul", "int_mul_long", "int_pair_acc"})
 
 
 class BlockLike(Protocol):
@@ -68,6 +71,7 @@ class Work:
 
     Attributes:
         cycles: Of the scoreboard, all blocks.
+        dense_cycles: Of these, in blocks that are mostly multiply-accumulates on vectors.
         instructions: Executed.
         timed: The blocks that were timed, most cycles first.
         loop_exits: How often a loop ended.
@@ -78,6 +82,7 @@ class Work:
     """
 
     cycles: float
+    dense_cycles: float
     instructions: int
     timed: tuple[TimedBlock, ...]
     loop_exits: int
@@ -94,7 +99,7 @@ def run_blocks(counts: CountsLike, core: CoreModel) -> Work:
     executions = _executions(ordered)
     timed: list[TimedBlock] = []
     covered = exits = calls = loaded = stored = unknown = 0
-    cycles = 0.0
+    cycles = dense = 0.0
     for block in ordered:
         times = block.executions
         if not times or not block.words:
@@ -116,11 +121,14 @@ def run_blocks(counts: CountsLike, core: CoreModel) -> Work:
             time = _timed(block.words, core.name, loops)
             timed.append(TimedBlock(block, instructions, loops, time, time.cycles * times))
             cycles += time.cycles * times
+            if sum(i.group in _ACCUMULATING for i in instructions) >= DENSE * len(instructions):
+                dense += time.cycles * times
             covered += times * len(block.words)
     if covered:
         cycles *= total / covered
+        dense *= total / covered
     timed.sort(key=lambda t: -t.cycles)
-    return Work(cycles, total, tuple(timed), exits, calls, loaded, stored, unknown)
+    return Work(cycles, dense, total, tuple(timed), exits, calls, loaded, stored, unknown)
 
 
 @functools.lru_cache(maxsize=65536)

@@ -2,7 +2,7 @@
 
 The file holds, per core type, the fitted parameters, the number and range of the measurements behind them, and the
 errors (logarithm of measured over predicted) of measurements that were left out of the fit, by how the prediction was
-made: with the core's own parameters, with those transferred from another core type, or with none at all.
+made: with the core's own parameters, with those that measured core types of its kind share, or with none at all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pocketforge.files import refuse_special
 from pocketforge.outcomes.files import from_json
 
 SHIPPED = Path(__file__).parent / "calibration.json"
-FORMAT = 1
+FORMAT = 2
 Status = Literal["calibrated", "transferred", "uncalibrated"]
 LEAST_CALIBRATED = 3
 """Measurements of a core type below which its estimates are not called calibrated."""
@@ -97,7 +97,7 @@ class Chosen:
     Attributes:
         status: How its parameters came to be.
         parameters: Those.
-        source_core: The core type whose measurements they are fitted to; empty for none.
+        source_core: The core types whose measurements they are fitted to, with commas; empty for none.
         errors: How wide the interval is.
     """
 
@@ -114,7 +114,9 @@ class Calibration:
     Attributes:
         coverage: The share of estimates whose interval should hold the true value, 0 to 1.
         cores: Core type → its fit.
-        errors: Core type → errors of its own fit; "calibrated", "transferred", "uncalibrated" → those of all others.
+        shared: "in-order" and "out-of-order" → what the measured core types of that kind share.
+        errors: Core type → errors of its own fit; "calibrated", "transferred" (also "transferred,
+            KIND" as in `shared`), "uncalibrated" → those of all others.
         tables: SHA-256 of the core tables that the fit used.
         digest: SHA-256 of the file; empty where it is not written.
         notes: Of who made it.
@@ -122,33 +124,33 @@ class Calibration:
 
     coverage: float
     cores: Mapping[str, Fitted]
+    shared: Mapping[str, Parameters]
     errors: Mapping[str, Errors]
     tables: str
     digest: str = ""
     notes: str = ""
 
     def choose(self, core: CoreModel) -> Chosen:
-        """What to predict this core type with: its own fit, else the nearest fitted core's, else the priors."""
+        """What to predict this core type with: its own fit, else what its kind shares, else the priors."""
         if core.name in self.cores:
             fitted = self.cores[core.name]
             if fitted.points >= LEAST_CALIBRATED:
                 return Chosen("calibrated", fitted.parameters, core.name, self._errors(core.name, "calibrated"))
-            # Six constants and a measurement or two: most of it is another core type's fit, or the priors.
-            return Chosen("transferred", fitted.parameters, core.name, self._errors("transferred"))
-        seen = [core.name]
-        while (nearest := load_core(seen[-1]).nearest) not in seen:
-            if nearest in self.cores:
-                if load_core(nearest).in_order != core.in_order:
-                    break
-                fitted = self.cores[nearest]
-                return Chosen("transferred", fitted.parameters, nearest, self._errors("transferred"))
-            seen.append(nearest)
+            # Eight constants and a measurement or two: most of it is what other core types share, or the priors.
+            return Chosen("transferred", fitted.parameters, core.name, self._transferred(core))
+        kind = kind_of(core)
+        if kind in self.shared:
+            sources = ", ".join(name for name in sorted(self.cores) if kind_of(load_core(name)) == kind)
+            return Chosen("transferred", self.shared[kind], sources, self._transferred(core))
         return Chosen("uncalibrated", default_parameters(core), "", self._errors("uncalibrated"))
 
     def span(self) -> Span | None:
         """What was measured on any core type: sizes extrapolate alike on all of them."""
         spans = [fitted.span for fitted in self.cores.values()]
         return functools.reduce(Span.with_, spans) if spans else None
+
+    def _transferred(self, core: CoreModel) -> Errors:
+        return self._errors(f"transferred, {kind_of(core)}", "transferred")
 
     def _errors(self, *names: str) -> Errors:
         for name in names:
@@ -158,7 +160,7 @@ class Calibration:
 
     def to_json(self) -> dict[str, object]:
         """The content of the file."""
-        return asdict(_Content(FORMAT, self.coverage, self.tables, self.notes, self.cores, self.errors))
+        return asdict(_Content(FORMAT, self.coverage, self.tables, self.notes, self.cores, self.shared, self.errors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,13 @@ class _Content:
     tables: str
     notes: str
     cores: Mapping[str, Fitted]
+    shared: Mapping[str, Parameters]
     errors: Mapping[str, Errors]
+
+
+def kind_of(core: CoreModel) -> str:
+    """A key of `Calibration.shared`."""
+    return "in-order" if core.in_order else "out-of-order"
 
 
 def save(calibration: Calibration, path: Path) -> Calibration:
@@ -198,7 +206,9 @@ def load(path: Path) -> Calibration:
             hint="fit again with `pocketforge device calibrate`",
         )
     digest = hashlib.sha256(raw).hexdigest()
-    return Calibration(content.coverage, content.cores, content.errors, content.tables, digest, content.notes)
+    return Calibration(
+        content.coverage, content.cores, content.shared, content.errors, content.tables, digest, content.notes
+    )
 
 
 @functools.cache

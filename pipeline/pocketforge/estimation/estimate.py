@@ -16,10 +16,12 @@ from pocketforge.estimation.calibration_file import Calibration, Chosen, Span, s
 from pocketforge.estimation.core_model import load_core
 from pocketforge.estimation.fitting import Terms, split, terms_of
 from pocketforge.estimation.instruction import UNKNOWN
+from pocketforge.estimation.layers import Layer, layers
 from pocketforge.estimation.traffic import Caches, Traffic
+from pocketforge.estimation.what_if import WhatIf, changed
 from pocketforge.outcomes.files import from_json
 
-VERSION = "2"
+VERSION = "3"
 """Of the model: tables, scoreboard, terms. Part of the keys of steps that estimate."""
 
 MOST_UNKNOWN = 0.01
@@ -120,8 +122,9 @@ def estimate(
     *,
     threads: int = 1,
     calibration: Calibration | None = None,
+    supposed: WhatIf | None = None,
 ) -> Estimate:
-    """Estimate one inference on one core of `cluster`.
+    """Estimate one inference on one core of `cluster`; of the model as it would be, where a change is `supposed`.
 
     Raises DeviceError when an estimate would be a guess: more than one thread, counts that disagree between windows,
     instructions that the tables do not know, or a model beyond what was measured. Raises RecipeError for a core type
@@ -143,6 +146,8 @@ def estimate(
     work = run_blocks(counts, core)
     if not work.instructions:
         raise DeviceError("the counts hold no instruction", hint="count an inference of the model first")
+    if supposed is not None:
+        work, traffic = changed(work, traffic, supposed)
     terms = terms_of(work, traffic, Caches.of(cluster, profile))
     _check_known(terms, counts)
     span = calibration.span()
@@ -176,6 +181,20 @@ def _made(terms: Terms, work: Work, chosen: Chosen, cluster: Cluster, calibratio
         calibration=calibration.digest,
         top=tuple(_hot(timed, total) for timed in work.timed[:_TOP]),
     )
+
+
+def by_layer(
+    counts: CountsLike,
+    traffic: Traffic,
+    profile: DeviceProfile,
+    cluster: Cluster,
+    *,
+    calibration: Calibration | None = None,
+) -> tuple[Layer, ...]:
+    """The same inference's estimate, operator by operator: for what `estimate` does not refuse."""
+    core = load_core(cluster.core)
+    parameters = (calibration or shipped()).choose(core).parameters
+    return layers(run_blocks(counts, core), traffic, Caches.of(cluster, profile), parameters)
 
 
 def _hot(timed: TimedBlock, total: float) -> HotBlock:

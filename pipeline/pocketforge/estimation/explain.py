@@ -1,8 +1,11 @@
-"""Where an estimate's cycles go, in words: shares of computing, memory and overheads, then the hottest blocks."""
+"""Where an estimate's cycles go, in words: shares of computing, memory and overheads, layers, the hottest blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pocketforge.estimation.estimate import Estimate, HotBlock
+from pocketforge.estimation.layers import Layer
 
 _WHY = {
     "front end": "instructions enter no faster",
@@ -36,6 +39,27 @@ def explain(estimate: Estimate, blocks: int = 8) -> list[str]:
     if rest > 0.001:
         lines.append(f"  {rest:6.1%}  all other blocks")
     return lines
+
+
+def layer_rows(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
+    """Number, operator, cycles, share, weights, activations, what takes most with its share: a row a layer."""
+    total = sum(layer.cycles for layer in layers) or 1.0
+    return [
+        (
+            str(layer.number),
+            layer.kind,
+            f"{layer.cycles:,.0f}",
+            f"{layer.cycles / total:.1%}",
+            f"{layer.weight_bytes:,}",
+            f"{layer.activation_bytes:,}",
+            f"{layer.bound} {_most(layer) / layer.cycles:.0%}" if layer.cycles else "",
+        )
+        for layer in layers
+    ]
+
+
+def _most(layer: Layer) -> float:
+    return max(layer.compute_cycles, layer.l2_cycles, layer.l3_cycles, layer.memory_cycles, layer.overhead_cycles)
 
 
 def _line(block: HotBlock) -> str:

@@ -2,7 +2,7 @@
 
 Three questions are asked of the measurements, each by leaving out what the answer must not have seen:
 - calibrated: one group (architecture or family of blocks) at a time, fitted on the rest of the same core type's;
-- transferred: one whole core type at a time, predicted with the parameters of its nearest fitted core type;
+- transferred: one whole device at a time, predicted with what the measured core types of its kind share;
 - uncalibrated: one whole core type at a time, predicted with the priors' centres.
 
 The interval is the split-conformal one on absolute log errors (V. Vovk et al., Algorithmic Learning in a Random World,
@@ -16,17 +16,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pocketforge.estimation.calibration_file import Calibration, Errors, Fitted, Span
+from pocketforge.estimation.calibration_file import Calibration, Errors, Fitted, Span, kind_of
 from pocketforge.estimation.core_model import load_core, tables_digest
-from pocketforge.estimation.fitting import Parameters, Point, default_parameters, fit, predict_ms
+from pocketforge.estimation.fitting import Parameters, Point, default_parameters, fit, fit_shared, predict_ms
 
 COVERAGE = 0.9
 _FEW_WIDENING = 1.5  # of the log error, where there are too few measurements for a quantile
 _NARROWEST = 1.05
 _ENOUGH_HELD_OUT = 10
-_ENOUGH_POINTS = 12  # twice the parameters
+_ENOUGH_POINTS = 16  # twice the parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +53,54 @@ class Held:
         return math.log(self.measured_ms / self.predicted_ms)
 
 
-def fit_core(points: Mapping[str, Sequence[Point]], core: str) -> Parameters:
-    """The parameters of a core type from its points.
-
-    With few of them, what they cannot tell is taken from the core type of the same order that has the most.
-    """
-    model = load_core(core)
-    return fit(points.get(core, ()), model, _start(points, core))
+def fit_all(points: Mapping[str, Sequence[Point]]) -> tuple[dict[str, Parameters], dict[str, Parameters]]:
+    """(core type → its parameters, kind → what its core types share) from every core type's points."""
+    kinds: dict[str, dict[str, Sequence[Point]]] = {}
+    for core, of_core in sorted(points.items()):
+        if of_core:
+            kinds.setdefault(kind_of(load_core(core)), {})[core] = of_core
+    shared = {kind: fit_shared(cores, in_order=kind == "in-order") for kind, cores in kinds.items()}
+    fitted = {
+        core: fit(of_core, load_core(core), shared[kind])
+        for kind, cores in kinds.items()
+        for core, of_core in cores.items()
+    }
+    return fitted, shared
 
 
 def leave_one_group_out(points: Mapping[str, Sequence[Point]], core: str) -> list[Held]:
-    """Every point of a core type predicted from its other groups."""
+    """Every point of a core type predicted without its group, which is left out of all core types."""
     held = []
     for group in sorted({point.group for point in points[core]}):
-        rest = [point for point in points[core] if point.group != group]
+        rest = {name: [p for p in of_core if p.group != group] for name, of_core in points.items()}
         left_out = [point for point in points[core] if point.group == group]
-        held += _held(left_out, core, fit_core({**points, core: rest}, core))
+        held += _held(left_out, core, _known(rest, core))
     return held
 
 
-def leave_one_core_out(points: Mapping[str, Sequence[Point]], core: str) -> list[Held]:
-    """A core's points predicted with the nearest other core type's fit; none where no such core has points."""
+def leave_one_device_out(points: Mapping[str, Sequence[Point]], extra: Sequence[Point] = ()) -> list[Held]:
+    """Every point predicted without any measurement of its device; none where no other device has its kind of core.
+
+    extra: Points that are predicted likewise, and fitted nowhere, by the device that they name.
+    """
+    held = []
+    devices = sorted({point.device for of_core in points.values() for point in of_core})
+    for device in devices:
+        rest = {core: [p for p in of_core if p.device != device] for core, of_core in points.items()}
+        fitted, shared = fit_all(rest)
+        for core, of_core in sorted(points.items()):
+            left_out = [p for p in (*of_core, *extra) if p.device == device and (p.core or core) == core]
+            known = fitted.get(core) or shared.get(kind_of(load_core(core)))
+            if known is not None:
+                held += _held(left_out, core, known)
+    return held
+
+
+def _known(points: Mapping[str, Sequence[Point]], core: str) -> Parameters:
+    """What a core type is predicted with, had only these been measured."""
+    fitted, shared = fit_all(points)
     model = load_core(core)
-    others = {name: of_core for name, of_core in points.items() if name != core}
-    seen = [core]
-    while (nearest := load_core(seen[-1]).nearest) not in seen:
-        if others.get(nearest) and load_core(nearest).in_order == model.in_order:
-            return _held(points[core], core, fit_core(others, nearest))
-        seen.append(nearest)
-    return []
+    return fitted.get(core) or shared.get(kind_of(model)) or default_parameters(model)
 
 
 def without_measurements(points: Sequence[Point], core: str) -> list[Held]:
@@ -100,19 +119,14 @@ def calibrate(
 
     `held_out` points are never fitted; a core type with enough of them has an interval that covers their errors too.
     """
+    known, shared = fit_all(points)
     fitted = {}
     errors = {}
     few: list[Held] = []
-    for core, of_core in sorted(points.items()):
-        if not of_core:
-            continue
-        fitted[core] = Fitted(
-            fit_core(points, core),
-            len(of_core),
-            tuple(sorted({point.group for point in of_core})),
-            tuple(devices.get(core, ())),
-            _span(of_core),
-        )
+    for core, parameters in sorted(known.items()):
+        of_core = points[core]
+        groups = tuple(sorted({point.group for point in of_core}))
+        fitted[core] = Fitted(parameters, len(of_core), groups, tuple(devices.get(core, ())), _span(of_core))
         held = leave_one_group_out(points, core)
         if len(held) >= _ENOUGH_POINTS:
             errors[core] = interval(held, "other groups of the same core type")
@@ -120,20 +134,30 @@ def calibrate(
             few += held
         apart = (held_out or {}).get(core, ())
         if len(apart) >= _ENOUGH_HELD_OUT:
-            held_apart = _held(apart, core, fitted[core].parameters)
+            held_apart = _held(apart, core, parameters)
             wider = interval(held_apart, "measurements kept apart from the start", by_group=False)
             errors[core] = _at_least(wider, errors.get(core, wider))
-    everywhere = [held for core in sorted(fitted) for held in leave_one_core_out(points, core)]
+    everywhere = leave_one_device_out(points)
     nothing = [held for core in sorted(fitted) for held in without_measurements(points[core], core)]
-    # Core types with few points share their errors.
-    whose = few or [held for core in sorted(fitted) for held in leave_one_group_out(points, core)]
-    errors["calibrated"] = interval(whose, "other groups of the same core type, core types with few together")
     alone = interval(nothing, "no measurement: the priors alone")
-    # With one core type measured, nothing tells how well parameters travel: as well as none at all, then.
-    moved = interval(everywhere, "other core types") if everywhere else alone
+    # With one device measured, nothing tells how well parameters travel: as well as none at all, then.
+    moved = interval(everywhere, "other devices") if everywhere else alone
+    # Core types with few points share their errors; too few of these, and they are as one without any.
+    if len(few) >= _ENOUGH_POINTS or not everywhere:
+        whose = few or [held for core in sorted(fitted) for held in leave_one_group_out(points, core)]
+        errors["calibrated"] = interval(whose, "other groups of the same core type, core types with few together")
+    else:
+        errors["calibrated"] = replace(moved, basis=f"{moved.basis}; with a few measurements as with none")
     errors["transferred"] = _at_least(moved, errors["calibrated"])
-    errors["uncalibrated"] = _at_least(alone, errors["transferred"])
-    return Calibration(COVERAGE, fitted, errors, tables_digest(), notes=notes)
+    # Few in-order cores were measured, and out-of-order ones do not speak for them.
+    for kind in shared if everywhere else ():
+        of_kind = [held for held in everywhere if kind_of(load_core(held.core)) == kind]
+        if of_kind:
+            own = interval(of_kind, f"other devices, {kind}")
+            errors[f"transferred, {kind}"] = _at_least(own, errors["transferred"])
+    widest = max((errors[name] for name in errors if name.startswith("transferred")), key=lambda each: each.factor)
+    errors["uncalibrated"] = _at_least(alone, widest)
+    return Calibration(COVERAGE, fitted, shared, errors, tables_digest(), notes=notes)
 
 
 def interval(held: Sequence[Held], basis: str, *, by_group: bool = True) -> Errors:
@@ -161,19 +185,6 @@ def _at_least(errors: Errors, other: Errors) -> Errors:
     if errors.factor >= other.factor:
         return errors
     return Errors(other.factor, errors.points, errors.groups, f"{errors.basis}; not narrower than with more knowledge")
-
-
-def _start(points: Mapping[str, Sequence[Point]], core: str) -> Parameters | None:
-    """The fit of the best measured core type of the same order, for one that has few points; None: the priors."""
-    if len(points.get(core, ())) >= _ENOUGH_POINTS:
-        return None
-    order = load_core(core).in_order
-    rich = [name for name in points if name != core and load_core(name).in_order == order]
-    rich = [name for name in rich if len(points[name]) >= _ENOUGH_POINTS]
-    if not rich:
-        return None
-    best = max(rich, key=lambda name: (len(points[name]), name))
-    return fit(points[best], load_core(best))
 
 
 def _held(points: Sequence[Point], core: str, parameters: Parameters) -> list[Held]:

@@ -27,6 +27,9 @@ class Operator:
         input_bytes: Of its activations.
         output_bytes: Of what it makes.
         rows: Output positions that each use all of its weights (0: none do).
+        window_bytes: Of a depthwise convolution: read of its input again, for the next rows of the output.
+        window_held_bytes: The rows of input that one row of the output needs: what has to stay near until then.
+        taps: Of a depthwise convolution: values of its window, each a multiply-accumulate for every output value.
     """
 
     kind: str
@@ -34,6 +37,9 @@ class Operator:
     input_bytes: int
     output_bytes: int
     rows: int = 0
+    window_bytes: int = 0
+    window_held_bytes: int = 0
+    taps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,60 +89,79 @@ class Caches:
         l2_bytes: Its second, or its share of one.
         l3_bytes: All that is shared beyond l2_bytes, the system-level cache included.
         clock_ghz: Its clock, which turns bytes/s into bytes/cycle.
+        memory_gb_per_s: The memory's peak.
     """
 
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
     clock_ghz: float
+    memory_gb_per_s: float
 
     @classmethod
     def of(cls, cluster: Cluster, profile: DeviceProfile) -> Caches:
         # A shared L2 counts whole, as one thread runs. So does the system-level cache: the Pixel 4's blocks whose
         # tensors fit in L3 and it together run as if they never left the chip.
-        return cls(cluster.l1d_bytes, cluster.l2_bytes, profile.l3_bytes + profile.slc_bytes, cluster.clock_ghz)
+        shared = profile.l3_bytes + profile.slc_bytes
+        return cls(cluster.l1d_bytes, cluster.l2_bytes, shared, cluster.clock_ghz, profile.memory_bandwidth_gb_per_s)
+
+
+Shares = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Bytes that one inference moves from (and to) each level beyond the first cache.
+    """Bytes that one operator moves from (and to) each level beyond the first cache.
 
     Attributes:
         l2_bytes: The second cache.
         l3_bytes: What cores share.
         memory_bytes: Memory.
+        window_bytes: Of those of the second cache and beyond, what depthwise convolutions read again row by row: too
+            late for the first cache, and in too short pieces for its prefetching. In none of the above.
     """
 
     l2_bytes: float
     l3_bytes: float
     memory_bytes: float
+    window_bytes: float = 0.0
 
 
-def levels(traffic: Traffic, caches: Caches) -> Levels:
-    """Where the bytes come from in a steady run of inferences.
+def levels(traffic: Traffic, caches: Caches) -> tuple[Levels, ...]:
+    """Where each operator's bytes come from in a steady run of inferences.
 
-    The first read of a weight comes from the smallest cache that holds the whole working set (a cyclic walk over more
-    than a cache holds leaves nothing of use in it); each further pass from the smallest that holds that operator's
-    weights; activations from the smallest that holds that operator's input and output.
+    The first read of a weight finds what the whole working set leaves of it; each further pass what that operator's
+    weights leave; activations what that operator's input and output leave (`_shares`).
     """
-    moved = [0.0, 0.0, 0.0, 0.0]
-    cold = _level(traffic.working_set_bytes, caches)
-    for operator in traffic.operators:
-        passes = max(1, -(-operator.rows // ROWS_PER_PASS))
-        moved[cold] += operator.weight_bytes
-        moved[_level(operator.weight_bytes, caches)] += operator.weight_bytes * (passes - 1)
-        activations = operator.input_bytes + operator.output_bytes
-        moved[_level(activations, caches)] += activations
-    return Levels(*moved[1:])
+    cold = _shares(traffic.working_set_bytes, caches)
+    return tuple(_levels(operator, cold, caches) for operator in traffic.operators)
 
 
-def _level(size: int, caches: Caches) -> int:
-    """0 for the first cache … 3 for memory: the smallest level that holds `size` bytes."""
+def _levels(operator: Operator, cold: Shares, caches: Caches) -> Levels:
+    passes = max(1, -(-operator.rows // ROWS_PER_PASS))
+    activations = operator.input_bytes + operator.output_bytes
+    moves = (
+        (operator.weight_bytes, cold),
+        (operator.weight_bytes * (passes - 1), _shares(operator.weight_bytes, caches)),
+        (activations, _shares(activations, caches)),
+    )
+    second, third, memory = (sum(size * shares[level] for size, shares in moves) for level in (1, 2, 3))
+    return Levels(second, third, memory, operator.window_bytes * (1 - _shares(operator.window_held_bytes, caches)[0]))
+
+
+def _shares(size: int, caches: Caches) -> Shares:
+    """Of `size` bytes that are walked again and again: the share found in the first cache, the second …, in memory.
+
+    A cache keeps the share of them that it has room for: exactly so with the best replacement, and about so with the
+    pseudo-random one of Arm's shared caches. A step (all or nothing, as strict LRU has it) was tried, and is worse.
+    """
+    if not size:
+        return 1.0, 0.0, 0.0, 0.0
     # Half of the first cache: the other operand's rows and the outputs pass through it as well.
-    for level, capacity in enumerate((caches.l1_bytes // 2, caches.l2_bytes, caches.l2_bytes + caches.l3_bytes)):
-        if size <= capacity:
-            return level
-    return 3
+    capacities = (caches.l1_bytes // 2, caches.l2_bytes, caches.l2_bytes + caches.l3_bytes)
+    kept = [min(1.0, capacity / size) for capacity in capacities]
+    first, second, third = kept[0], max(kept[:2]), max(kept)
+    return first, second - first, third - second, 1.0 - third
 
 
 def _operator(entry: Mapping[str, object]) -> Operator:
@@ -149,4 +174,7 @@ def _operator(entry: Mapping[str, object]) -> Operator:
         return value
 
     kind = str(entry.get("kind", ""))
-    return Operator(kind, size("weight_bytes"), size("input_bytes"), size("output_bytes"), size("rows", 0))
+    return Operator(
+        kind, size("weight_bytes"), size("input_bytes"), size("output_bytes"), size("rows", 0),
+        size("window_bytes", 0), size("window_held_bytes", 0), size("taps", 0),
+    )  # fmt: skip

@@ -17,6 +17,7 @@ from pocketforge.stats import PERCENTILES, percentile
 
 if TYPE_CHECKING:
     from pocketforge.devices.emulator.counts import Counts
+    from pocketforge.estimation.layers import Layer
     from pocketforge.estimation.outcome import Estimated
     from pocketforge.measure.ab import Comparison, SessionNoise
     from pocketforge.metrics import Parity
@@ -185,15 +186,25 @@ class CountedRow(BenchRow):
     Attributes:
         counts: What one inference executes.
         estimated: What follows for cycles and time.
+        layers: The estimate, operator by operator; empty where that was not asked for.
+        supposed: What was supposed in words, and its estimate; None where nothing was.
     """
 
     counts: Counts
     estimated: Estimated
+    layers: tuple[Layer, ...] = ()
+    supposed: tuple[str, Estimated] | None = None
 
     def to_json(self) -> dict[str, object]:
         counts = self.counts.to_json()
         del counts["blocks"]
-        return {**self.common, "counts": counts, "estimate": self.estimated.to_json()}
+        content = {**self.common, "counts": counts, "estimate": self.estimated.to_json()}
+        if self.layers:
+            content["layers"] = [layer.to_json() for layer in self.layers]
+        if self.supposed is not None:
+            words, estimated = self.supposed
+            content["supposed"] = {"what_if": words, "estimate": estimated.to_json(blocks=False)}
+        return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,29 @@ def _explain(screen: Screen, row: CountedRow, explain: bool) -> None:
         told(screen, "refused", "yellow", f"{where}: {row.estimated.refused}")
     elif explain:
         from pocketforge.estimation.explain import explain as lines_of
+        from pocketforge.estimation.explain import layer_rows
 
         for line in [where, *lines_of(row.estimated.estimate)]:
             screen.print(line)
+        numbers = ("layer", "cycles", "share", "weights, bytes", "activations, bytes")
+        layers = table(
+            f"layers of {where}: computing was counted whole, and is divided among them",
+            "layer", "operator", "cycles", "share", "weights, bytes", "activations, bytes", "most", numbers=numbers,
+        )  # fmt: skip
+        for cells in layer_rows(row.layers):
+            layers.add_row(*cells)
+        screen.print(layers)
+    if row.supposed is not None:
+        _show_supposed(screen, where, row)
+
+
+def _show_supposed(screen: Screen, where: str, row: CountedRow) -> None:
+    from pocketforge.estimation.explain import summary
+
+    words, estimated = row.supposed or ("", row.estimated)
+    found, now = estimated.estimate, row.estimated.estimate
+    if found is None:
+        told(screen, "refused", "yellow", f"{where}, {words}: {estimated.refused}")
+        return
+    times = f", {found.latency_ms / now.latency_ms:.3f} of what it is" if now else ""
+    screen.print(f"{where}, if {words}: {summary(found)}{times}; supposed, not counted")

@@ -28,6 +28,9 @@ class Moved:
         input_bytes: Read of activations.
         output_bytes: Written.
         rows: Output positions that each use all of its weights (see above); 0 where none do.
+        window_bytes: Of a depthwise convolution: read of its input again, for the next rows of the output.
+        window_held_bytes: The rows of input that one row of the output needs: what has to stay near until then.
+        taps: Of a depthwise convolution: values of its window, each a multiply-accumulate for every output value.
     """
 
     kind: str
@@ -35,6 +38,9 @@ class Moved:
     input_bytes: int
     output_bytes: int
     rows: int = 0
+    window_bytes: int = 0
+    window_held_bytes: int = 0
+    taps: int = 0
 
 
 class Reader(Protocol):
@@ -46,7 +52,7 @@ class Reader(Protocol):
 
 
 def traffic_of(path: Path) -> dict[str, list[dict[str, object]]]:
-    """{"operators": [{kind, weight_bytes, input_bytes, output_bytes, rows}, …]} of a model file.
+    """{"operators": [Moved's fields, …]} of a model file.
 
     Raises ModelError for a format that is not read, or shapes that are not fixed.
     """
@@ -61,6 +67,13 @@ def traffic_of(path: Path) -> dict[str, list[dict[str, object]]]:
         return {"operators": [asdict(moved) for moved in reader.read(path)]}
     except ValueError as error:
         raise ModelError(f"cannot tell what the operators of {path.name} move: {error}") from None
+
+
+def window(input_bytes: int, height: int, kernel: int, stride: int) -> tuple[int, int]:
+    """(window_bytes, window_held_bytes) of a depthwise convolution: kernel and stride are along its input's height."""
+    if height < 1 or kernel <= stride:
+        return 0, 0
+    return input_bytes * (kernel - stride) // stride, input_bytes * min(kernel, height) // height
 
 
 def size_of(shape: Iterable[int], dtype: str, name: str) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pocketforge.runtimes import describe_executorch as pte
 from pocketforge.runtimes.executorch_tables import Value, XnnTensor
-from pocketforge.runtimes.traffic import Moved, size_of
+from pocketforge.runtimes.traffic import Moved, size_of, window
 
 _SPATIAL = frozenset({"Conv2d", "ConvTranspose2d"})
 # XNNPACK makes a clamp part of these, where nothing else reads what they give (subgraph.c, xnn_subgraph_fusion).
@@ -47,10 +47,10 @@ def _delegated(blob: bytes) -> Iterator[Moved]:
         raise ValueError("its XNNPACK delegate is of another schema")
     tensors = [value.parts[0] for value in graph.xvalues]
     values = {tensor.id_out: tensor for tensor in tensors}
-    nodes = [(node.kind, node.ids) for node in graph.xnodes]
-    makers = {ids["output_id"]: kind for kind, ids in nodes if "output_id" in ids}
-    readers = Counter(i for _, ids in nodes for field, i in ids.items() if field.startswith("input"))
-    for kind, ids in nodes:
+    nodes = [(node.kind, node.ids, node.xnode_union) for node in graph.xnodes]
+    makers = {ids["output_id"]: kind for kind, ids, _ in nodes if "output_id" in ids}
+    readers = Counter(i for _, ids, _ in nodes for field, i in ids.items() if field.startswith("input"))
+    for kind, ids, table in nodes:
         given = ids.get("input_id", -1)
         if kind == "Clamp" and makers.get(given) in _CLAMPED and readers[given] == 1:
             continue
@@ -62,7 +62,16 @@ def _delegated(blob: bytes) -> Iterator[Moved]:
         if outputs and (kind in _SPATIAL or (kind == "FullyConnected" and stored)):
             rows = math.prod(outputs[0].dims[:-1])
         moved = sum(_size(value, kind) for value in inputs) - stored
-        yield Moved(kind, stored, moved, sum(_size(value, kind) for value in outputs), rows)
+        again = _window(table, moved, inputs[0].dims) if kind == "DepthwiseConv2d" else (0, 0, 0)
+        yield Moved(kind, stored, moved, sum(_size(value, kind) for value in outputs), rows, *again)
+
+
+def _window(table: Mapping[str, object], input_bytes: int, dims: Sequence[int]) -> tuple[int, int, int]:
+    """Of a depthwise convolution of an NHWC input."""
+    kernel, width, stride = (table.get(field) for field in ("kernel_height", "kernel_width", "subsampling_height"))
+    if not (isinstance(kernel, int) and isinstance(width, int) and isinstance(stride, int) and len(dims) == 4):
+        raise ValueError("a depthwise convolution's window is not told")
+    return *window(input_bytes, dims[1], kernel, stride), kernel * width
 
 
 def _size(value: XnnTensor, kind: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from pocketforge.runtimes.traffic import Moved, size_of
+from pocketforge.runtimes.traffic import Moved, size_of, window
 
 _SPATIAL = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv"})
 _PRODUCTS = frozenset({"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm", "MatMulNBits"})
@@ -52,12 +52,14 @@ class _Graph:
                 continue
             named = [name for name in node.input if name]
             inputs = [self._through(name) for name in named]
+            input_bytes = sum(self._size(name) for name in inputs if name not in self.constant)
             yield Moved(
                 node.op_type,
                 sum(self._size(name) for name in inputs if name in self.constant),
-                sum(self._size(name) for name in inputs if name not in self.constant),
+                input_bytes,
                 sum(self._size(name) for name in last.output if name),
                 self._rows(node, named),
+                *self._window(node, input_bytes),
             )
 
     def _joins(self, node: onnx.NodeProto, after: onnx.NodeProto) -> bool:
@@ -84,11 +86,20 @@ class _Graph:
     def _rows(self, node: onnx.NodeProto, named: list[str]) -> int:
         shape = self._shape(node.output[0])
         if node.op_type in _SPATIAL:
-            group = next((a.i for a in node.attribute if a.name == "group"), 1)
-            depthwise = group > 1 and group == shape[1]
-            return 0 if depthwise else shape[0] * math.prod(shape[2:])
+            return 0 if self._depthwise(node) else shape[0] * math.prod(shape[2:])
         constant = len(named) > 1 and named[1] in self.constant
         return math.prod(shape[:-1]) if node.op_type in _PRODUCTS and constant else 0
+
+    def _depthwise(self, node: onnx.NodeProto) -> bool:
+        group = next((a.i for a in node.attribute if a.name == "group"), 1)
+        return group > 1 and group == self._shape(node.output[0])[1]
+
+    def _window(self, node: onnx.NodeProto, input_bytes: int) -> tuple[int, int, int]:
+        if node.op_type not in _SPATIAL or node.op_type == "ConvTranspose" or not self._depthwise(node):
+            return 0, 0, 0
+        given = {a.name: list(a.ints) for a in node.attribute if a.name in ("kernel_shape", "strides")}
+        kernel, strides = given.get("kernel_shape", [1]), given.get("strides", [1])
+        return *window(input_bytes, self._shape(node.input[0])[2], kernel[0], strides[0]), math.prod(kernel)
 
     def _shape(self, name: str) -> list[int]:
         if name in self.stored:

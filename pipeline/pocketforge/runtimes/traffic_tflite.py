@@ -10,7 +10,7 @@ from pathlib import Path
 from ai_edge_litert import schema_py_generated as schema
 
 from pocketforge.runtimes.tflite_objects import Ints, Model, Operator, Tensor, ints
-from pocketforge.runtimes.traffic import Moved, size_of
+from pocketforge.runtimes.traffic import Moved, size_of, window
 
 _NAMES: dict[int, str] = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPES = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
@@ -47,14 +47,24 @@ def operators(model: Model) -> Iterator[tuple[Operator, Moved]]:
             unpadded[outputs[0]] = inputs[0]
             continue
         shape = graph.tensors[outputs[0]].shape
+        input_bytes = sum(_size(graph.tensors[unpadded.get(i, i)]) for i in inputs if i not in constant)
+        again = held = taps = 0
+        if kind == "DEPTHWISE_CONV_2D":
+            height = int(graph.tensors[unpadded.get(inputs[0], inputs[0])].shape[1])
+            kernel = int(graph.tensors[inputs[1]].shape[1])
+            again, held = window(input_bytes, height, kernel, int(getattr(operator.builtinOptions, "strideH", 1)))
+            taps = math.prod(int(n) for n in graph.tensors[inputs[1]].shape[1:3])
         yield (
             operator,
             Moved(
                 kind,
                 0 if kind in _SHAPED else sum(_size(graph.tensors[i]) for i in inputs if i in constant),
-                sum(_size(graph.tensors[unpadded.get(i, i)]) for i in inputs if i not in constant),
+                input_bytes,
                 sum(_size(graph.tensors[i]) for i in outputs),
                 math.prod(int(d) for d in shape[:-1]) if kind in _SHARING else 0,
+                again,
+                held,
+                taps,
             ),
         )
 
