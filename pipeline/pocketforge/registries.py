@@ -92,7 +92,7 @@ STAGES: dict[str, StageInfo] = {
     "export": StageInfo("pocketforge.stages.export", 19, ("torch",), _TRACE),
     "adopt": StageInfo("pocketforge.stages.adopt", 2, ("numpy",)),
     "verify": StageInfo("pocketforge.stages.verify", 11, ("numpy",), user_code=True),
-    "verify_file": StageInfo("pocketforge.stages.verify_file", 2, ("numpy",), user_code=True),
+    "verify_file": StageInfo("pocketforge.stages.verify_file", 3, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 8, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),

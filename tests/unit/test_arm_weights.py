@@ -11,6 +11,7 @@ import pytest
 from pocketforge.devices import adb
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.errors import RecipeError
+from pocketforge.measure import saturation
 from pocketforge.measure.saturation import in_words
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Counts, Preprocessing, Sampled, SampleTensor
@@ -122,8 +123,25 @@ def test_a_sum_that_is_not_exact_is_said_with_both_numbers() -> None:
     assert "a sum of uint8 × int8 products is 109 and should be 200" in in_words((1_920_000, 200), exact, "r")
     wrong = [np.full((1, 4), 1_048_544, np.int32), exact[1]]
     said = in_words((1_920_000, 200), wrong, "onnxruntime 1.32.0")
-    assert said.startswith("not judged here: kernels saturate (onnxruntime 1.32.0, ")
+    assert said.startswith("kernels saturate (onnxruntime 1.32.0, ")
     assert said.endswith("a sum of uint8 × int8 products is 1,048,544 and should be 1,920,000)")
+
+
+def test_a_file_made_elsewhere_whose_weights_saturate_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pocketforge.runtimes.onnx_sums import write_sums
+
+    path = tmp_path / "sums.onnx"
+    write_sums(path)
+    monkeypatch.setattr(saturation, "saturates_here", lambda: "kernels saturate (r)")
+    (said,) = saturation.note_of_elsewhere(path, "onnx", "static_int8")
+    assert said.startswith("its weights are int8: kernels saturate (r); figures and verdict are of such kernels")
+    assert saturation.not_judged_here() == "not judged here: kernels saturate (r)"
+    assert saturation.note_of_elsewhere(path, "onnx", "weight_only_int8") == ()
+    assert saturation.note_of_elsewhere(path, "tflite", "static_int8") == ()
+    monkeypatch.setattr(saturation, "saturates_here", lambda: "")
+    assert saturation.note_of_elsewhere(path, "onnx", "static_int8") == () and not saturation.not_judged_here()
 
 
 TAKES, GIVES = (TensorSpec("x", (1, 4), "float32"),), (TensorSpec("y", (1, 4), "float32"),)
