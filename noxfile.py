@@ -196,6 +196,30 @@ def stock_recipes(session: nox.Session) -> None:
 
 
 @nox.session
+def compat(session: nox.Session) -> None:
+    """Toolchains as a range: small files built with the oldest tested versions and with the newest, each in a virtual
+    environment of its own, and run by the other. Ten minutes. `-- --newest` takes what is newest on the index now."""
+    import runpy
+
+    tested = runpy.run_path(str(ROOT / "tests" / "compat" / "versions.py"))["ends_of"](ROOT)
+    ends = {"oldest": tested["oldest"], "newest": tested["newest"]}
+    if "--newest" in session.posargs:
+        ends["newest"] = tested["names"]
+    folder = Path(session.create_tmp()).resolve()
+    programs = {}
+    for end, packages in ends.items():
+        session.run("python", "-m", "venv", "--clear", str(folder / end))
+        programs[end] = str(folder / end / "bin" / "python")
+        install = (programs[end], "-m", "pip", "install", "--quiet")
+        session.run(*install, "-e", ".[all]", external=True)
+        # Not by their own pins of each other: whether other versions work is what is asked.
+        session.run(*install, "--upgrade", "--no-deps", *packages, external=True)
+        session.run(programs[end], "tests/compat/run.py", "make", str(folder / f"files-{end}"), external=True)
+    for here, there in (("oldest", "newest"), ("newest", "oldest")):
+        session.run(programs[here], "tests/compat/run.py", "cross", str(folder / f"files-{there}"), external=True)
+
+
+@nox.session
 def zoo(session: nox.Session) -> None:
     """More than ninety architectures through every runtime, in fp32 and in 8 bits, each trained for a minute. Hours;
     goes on where it stopped (build/zoo). `-- --only NAME` takes some, `-- --record` writes docs/zoo.md anew."""

@@ -93,7 +93,7 @@ STAGES: dict[str, StageInfo] = {
     "export": StageInfo("pocketforge.stages.export", 20, ("torch",), _TRACE),
     "adopt": StageInfo("pocketforge.stages.adopt", 2, ("numpy",)),
     "verify": StageInfo("pocketforge.stages.verify", 12, ("numpy",), user_code=True),
-    "verify_file": StageInfo("pocketforge.stages.verify_file", 2, ("numpy",), user_code=True),
+    "verify_file": StageInfo("pocketforge.stages.verify_file", 3, ("numpy",), user_code=True),
     "why": StageInfo("pocketforge.stages.why", 9, (*_TRAIN, "torchao", "executorch"), _TRACE + _PT2E, user_code=True),
     "bench": StageInfo("pocketforge.stages.bench", 3, ("numpy",)),
     "verify_device": StageInfo("pocketforge.stages.verify_device", 7, ("numpy",), user_code=True),
@@ -108,6 +108,8 @@ PYTORCH = "pytorch"
 _NO_DEVICES = {PYTORCH: "it is what measurements of the PyTorch model are via"}
 # The key of `verify` about the older tflite-runtime.
 LITERTS_OLDER = "tflite_runtime"
+# About what ONNX Runtime's own kernels do with the integers of a file.
+ONNX_WEIGHTS = "onnx_weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,7 +442,7 @@ _RUNTIMES: dict[str, RuntimeInfo] = {
         ),
         beside=("ort",),
         io=("float32", "int8", "uint8"),
-        target_keys=("opset",),
+        target_keys=("opset", ONNX_WEIGHTS),
         int8_operations=_CLAMPS
         | {"add", "mul", "cat", "matmul", "softmax", "leaky_relu", "sigmoid", "max_pool2d", "avg_pool2d"}
         | {"upsample_nearest2d", "adaptive_avg_pool2d in equal windows"},
@@ -463,9 +465,10 @@ def _fault_of_runtime(info: RuntimeInfo) -> str:
     for each in info.formats:
         if each.suffix in ours:
             return f"{each.suffix} files are of runtime {ours[each.suffix]}"
-    known = {key for row in _RUNTIMES.values() for key in row.target_keys} - {LITERTS_OLDER}
+    ours_alone = {LITERTS_OLDER: "is about LiteRT's files alone", ONNX_WEIGHTS: "is about ONNX Runtime's files alone"}
+    known = {key for row in _RUNTIMES.values() for key in row.target_keys} - set(ours_alone)
     if wrong := sorted(set(info.target_keys) - known):
-        why = "is about LiteRT's files alone" if wrong[0] == LITERTS_OLDER else "is no key that a runtime may take"
+        why = ours_alone.get(wrong[0], "is no key that a runtime may take")
         return f"target_keys: {wrong[0]!r} {why}; known: {', '.join(sorted(known))}"
     if "." not in info.session:
         return f"session must be a module of the package, with a dot in its name, found {info.session!r}"

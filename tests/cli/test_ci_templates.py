@@ -19,6 +19,8 @@ import yaml
 from jsonschema import Draft7Validator
 from test_report_ci import make
 
+from pocketforge.facts.tested import TESTED
+
 FOLDER = Path(__file__).parents[2] / "docs" / "ci"
 PROGRAM = """\
 #!/bin/sh
@@ -33,6 +35,10 @@ exec "$PYTHON" -m pocketforge "$@"
 
 def github(job: str) -> list[str]:
     return [step["run"] for step in _yaml("github.yml")["jobs"][job]["steps"] if "run" in step]
+
+
+def newest(job: str) -> list[str]:
+    return [step["run"] for step in _yaml("newest.yml")["jobs"][job]["steps"] if "run" in step]
 
 
 def gitlab(job: str) -> list[str]:
@@ -112,6 +118,18 @@ def test_steps_fail_by_the_gate_alone_and_report_all_the_same(run, tmp_path, ste
         )
 
 
+def test_the_newest_toolchains_are_those_that_are_known_as_a_range(run, tmp_path):
+    """doctor's own exit code is of this machine; what it is asked is in the template."""
+    *steps, doctor = newest("build")
+    assert run(steps) == [0, 1, 0] and doctor == "pocketforge doctor --no-imports"
+    called = (tmp_path / "called").read_text().splitlines()
+    upgraded = " ".join(name for name in TESTED if name != "torch")
+    assert called[:2] == [
+        "pip install --quiet vendor/pocketforge[all]", f"pip install --quiet --upgrade --no-deps {upgraded}",
+    ]  # fmt: skip
+    assert (tmp_path / "summary.md").read_text().startswith("# digits: ERROR")
+
+
 @pytest.mark.parametrize(("steps", "job"), [(github, "build"), (gitlab, "phone"), (jenkins, "")])
 def test_a_build_without_a_report_leaves_its_own_exit_code(run, tmp_path, steps, job):
     some = [step for step in steps(job) if "gh pr" not in step]
@@ -119,7 +137,10 @@ def test_a_build_without_a_report_leaves_its_own_exit_code(run, tmp_path, steps,
     assert not (tmp_path / "work" / "build").exists()
 
 
-@pytest.mark.parametrize(("name", "schema"), [("github.yml", "github-workflows"), ("gitlab-ci.yml", "gitlab-ci")])
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [("github.yml", "github-workflows"), ("newest.yml", "github-workflows"), ("gitlab-ci.yml", "gitlab-ci")],
+)
 def test_a_template_is_valid_by_the_schema_of_its_ci(name, schema):
     # Not by import, which would bring an HTTP client.
     vendored = f"check_jsonschema/builtin_schemas/vendor/{schema}.json"
@@ -128,5 +149,5 @@ def test_a_template_is_valid_by_the_schema_of_its_ci(name, schema):
     content = {"on" if key is True else key: value for key, value in _yaml(name).items()}
     checker = Draft7Validator(json.loads(text))
     assert [error.message for error in checker.iter_errors(content)] == []
-    content["jobs" if name == "github.yml" else "model"] = {"steps": 1}
+    content["model" if name == "gitlab-ci.yml" else "jobs"] = {"steps": 1}
     assert list(checker.iter_errors(content))

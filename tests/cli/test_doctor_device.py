@@ -10,6 +10,7 @@ import pytest
 
 from pocketforge.commands import doctor
 from pocketforge.devices import environments as pythons
+from pocketforge.facts.tested import TESTED
 from pocketforge.registries import RUNTIMES
 
 
@@ -79,6 +80,16 @@ def test_another_version_than_the_pinned_one_is_untested_and_no_failure(cli, tmp
     assert "accelerate: wanted <2,>=1.15, found 2.0.1 (newer)" in found["compress"]["found"]
     text = cli("doctor", "--no-imports").stdout
     assert "UNTESTED onnx " in text and "get the tested one: pip install 'onnxruntime==1.32.0'" in text
+
+
+def test_a_version_in_the_tested_range_is_ok_and_the_recommended_one_is_said(cli, tmp_path, monkeypatch, environments):
+    installed(tmp_path, "onnxruntime", TESTED["onnxruntime"].oldest)
+    installed(tmp_path, "executorch", "1.4.9")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = rows(cli("doctor", "--no-imports", "--json"))
+    assert (found["onnx"]["state"], found["executorch"]["state"]) == ("ok", "untested")
+    assert [each["state"] for each in found["onnx"]["libraries"]] == ["ok", "ok", "tested"]
+    assert "onnxruntime 1.31.0 (tested; recommended: 1.32.0)" in found["onnx"]["found"]
 
 
 def test_an_optional_library_that_does_not_import_is_not_ok(cli, tmp_path, monkeypatch, environments):

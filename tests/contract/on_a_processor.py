@@ -71,6 +71,20 @@ def sums(dtype: type[np.integer[Any]]) -> int:
     return int(answer[0, 0])
 
 
+def known_sums(path: Path) -> dict[str, int]:
+    """What the model by which `verify` tells kernels that saturate from exact ones comes to: output → a value."""
+    import onnxruntime
+
+    from pocketforge.runtimes.onnx_sums import write_sums
+
+    _, (x,) = write_sums(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return {
+        output.name: int(values.flat[0])
+        for output, values in zip(session.get_outputs(), session.run(None, {"x": x}), strict=True)
+    }
+
+
 def main(order_path: str) -> None:
     from pocketforge.runtimes.sessions import runner
 
@@ -79,7 +93,7 @@ def main(order_path: str) -> None:
         run(job, runner)
     for job in order["ort"]:
         make_ort(job)
-    answers = {"int8": sums(np.int8), "uint8": sums(np.uint8)}
+    answers = {"int8": sums(np.int8), "uint8": sums(np.uint8), **known_sums(Path(order["sums"]).with_name("sums.onnx"))}
     Path(order["sums"]).write_text(json.dumps(answers), encoding="utf-8")
 
 

@@ -244,8 +244,8 @@ UNKNOWN = [
     (
         "target[0].zzz",
         1,
-        "target[0].zzz: unknown key; known: consumers, file, io, layout, name, opset, package, quantize, runtime, "
-        "sizes, verify",
+        "target[0].zzz: unknown key; known: consumers, file, io, layout, name, onnx_weights, opset, package, quantize, "
+        "runtime, sizes, verify",
     ),
     ("device[0].thread", 1, "device[0].thread: unknown key; did you mean 'threads'?"),
     ("budget[1].limits", 1, "budget[1].limits: unknown key; did you mean 'limit'?"),
@@ -300,6 +300,13 @@ RULES = [
     ("seed", 2**32, "seed must be 0 to 2^32 - 1, found 4294967296"),
     ("target", [], "a recipe needs at least one [[target]]"),
     ("device", [], "a recipe needs at least one [[device]] (leave the table out for the host)"),
+    ("target[0].onnx_weights", "int8", "target[0]: onnx_weights is for runtime onnx, found runtime 'executorch'"),
+    (
+        "target[2].onnx_weights",
+        "int8",
+        "target[2]: onnx_weights int8 is for the static int8 schemes, found fp32: kernels of other schemes are not "
+        "faster by it",
+    ),
     ("target[0].opset", 20, "target[0]: opset is for runtime onnx, found runtime 'executorch'"),
     ("target[2].opset", 17, "target[2]: opset must be 18 to 23 (what the exporter honours), found 17"),
     ("target[2].opset", 24, "target[2]: opset must be 18 to 23 (what the exporter honours), found 24"),

@@ -15,14 +15,14 @@ from pocketforge.estimation.decode import decode
 from pocketforge.estimation.instruction import FLAGS, UNKNOWN
 
 V = 32  # number of v0
-# Of the 12,691 instruction words in the stored counts.
+# Of the 12,958 instruction words in the stored counts.
 GROUPS = {
-    "alu": 3941, "alu_lsl": 63, "alu_shift": 99, "branch": 1974, "divide": 19, "dot": 68, "fp_add": 86,
-    "fp_convert": 52, "fp_divide": 5, "fp_mac": 328, "fp_minmax": 113, "fp_mul": 48, "fp_simple": 10, "fp_sqrt": 2,
-    "hint": 2, "insert_gpr": 88, "int_add": 249, "int_mul": 73, "int_mul_long": 362, "int_pair_acc": 24, "load": 2017,
-    "logic": 154, "move_gpr": 28, "multiply": 269, "narrow_sat": 87, "permute": 58, "prefetch": 91, "reduce": 2,
-    "shift": 81, "shift_round": 39, "store": 1118, "system": 27, "vload": 714, "vload_lane": 122, "vload_struct": 1,
-    "vstore": 274, "vstore_lane": 3,
+    "alu": 3936, "alu_lsl": 48, "alu_shift": 99, "branch": 2020, "divide": 15, "dot": 140, "fp_add": 86,
+    "fp_convert": 52, "fp_divide": 5, "fp_mac": 464, "fp_minmax": 157, "fp_mul": 48, "fp_simple": 10, "fp_sqrt": 2,
+    "hint": 2, "insert_gpr": 88, "int_add": 250, "int_mul": 73, "int_mul_long": 362, "int_pair_acc": 24, "load": 2002,
+    "logic": 151, "move_gpr": 28, "multiply": 257, "narrow_sat": 90, "permute": 58, "prefetch": 69, "reduce": 2,
+    "shift": 81, "shift_round": 39, "store": 1109, "system": 25, "table": 8, "vload": 761, "vload_lane": 111,
+    "vload_struct": 1, "vstore": 282, "vstore_lane": 3,
 }  # fmt: skip
 
 
@@ -110,8 +110,8 @@ def test_what_was_counted_decodes_as_when_the_calibration_was_fitted() -> None:
         "wide": sum(each.wide for each in decoded),
     }
     assert figures == {
-        "loaded bytes": 27856, "stored bytes": 14166, "reads": 17480, "writes": 10547, "accumulators": 780,
-        "written back": 582, "wide": 2353,
+        "loaded bytes": 28312, "stored bytes": 14223, "reads": 17908, "writes": 10804, "accumulators": 988,
+        "written back": 614, "wide": 2655,
     }  # fmt: skip
 
 

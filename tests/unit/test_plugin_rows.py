@@ -92,6 +92,10 @@ def scheme(base: str, more: str) -> str:
             "target_keys: 'tflite_runtime' is about LiteRT's files alone; known: opset",
         ),
         (
+            "runtimes", "mine", RUNTIME.replace('"mine",\n', '"mine", target_keys=("onnx_weights",),\n'),
+            "target_keys: 'onnx_weights' is about ONNX Runtime's files alone; known: opset",
+        ),
+        (
             "runtimes", "mine", RUNTIME.replace('"mine",\n', '"mine", target_keys=("speed",),\n'),
             "target_keys: 'speed' is no key that a runtime may take; known: opset",
         ),

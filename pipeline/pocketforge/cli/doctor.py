@@ -18,7 +18,8 @@ def command(ctx: click.Context, cache: Path, imports: bool, as_json: bool) -> No
     """Say what is installed, what is missing, and how to get it.
 
     Each toolchain is imported in a process of its own, which takes a while. A library of another version than the
-    pinned one is UNTESTED: it may work. Exits 3 if something is missing that a build needs, or broken.
+    pinned one says whether it is in the range that was tested; older or newer
+    than that it is UNTESTED: it may work. Exits 3 if something is missing that a build needs, or broken.
     """
     from pocketforge.commands.doctor import examine
 

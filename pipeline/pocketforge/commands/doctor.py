@@ -1,6 +1,7 @@
 """What `pocketforge doctor` looks at: Python, the toolchains (imported, each in its own process), the cache.
 
-A library of another version than the one that was tested is neither missing nor ok: `untested`.
+A library of another version than the pinned one is ok where it is in the range that `nox -s compat` runs
+(facts/tested.py); outside of it, it is neither missing nor ok: `untested`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pocketforge.devices.x86 import qemu as x86_qemu
 from pocketforge.errors import DeviceUnavailable, StoreError, describe_exit
 from pocketforge.facts import pins
 from pocketforge.facts.gather import host_identity
+from pocketforge.facts.tested import TESTED
 from pocketforge.facts.versions import COMPRESS_LIBRARIES, METRICS_LIBRARIES, installed_versions, version_of
 from pocketforge.recipe.backends import BACKENDS
 from pocketforge.registries import RUNTIMES
@@ -56,7 +58,8 @@ class Library:
         name: As pip knows it.
         wanted: The version that was tested; empty where any will do.
         found: The version that is installed, or "none".
-        state: ok, missing, or how `pins.standing` calls it.
+        state: ok, missing, `tested` (not the recommended version, but in the tested range), or how `pins.standing`
+            calls it.
     """
 
     name: str
@@ -67,6 +70,8 @@ class Library:
     @property
     def words(self) -> str:
         """What a row says of it."""
+        if self.state == "tested":
+            return f"{self.name} {self.found} (tested; recommended: {self.wanted.removeprefix('==')})"
         if self.state != "ok":
             return f"{self.name}: wanted {self.wanted.removeprefix('==')}, found {self.found} ({self.state})"
         return f"{self.name} {self.found}" + (" (pinned)" if self.wanted.startswith("==") else "")
@@ -150,7 +155,7 @@ class Look:
         if absent:
             words = f"not installed: {', '.join(absent)}{'; ' + use if use else ''}"
             return Row(name, "optional" if use else "missing", words, get, rows)
-        off = [each.name for each in rows if each.state != "ok"]
+        off = [each.name for each in rows if each.state not in ("ok", "tested")]
         words = ("; " if off else ", ").join(each.words for each in rows)
         get = self.pip(off) if off else get
         trouble = import_trouble(list(modules)) if self.imports else ""
@@ -168,6 +173,9 @@ class Look:
         installed = self.versions.get(name) or version_of(name)
         tested = self.wanted.get(pins.normal(name), "")
         state = "missing" if installed == "none" else pins.standing(installed, tested) or "ok"
+        known = TESTED.get(pins.normal(name))
+        if known and state not in ("ok", "missing") and known.standing(installed) == "tested":
+            state = "tested"
         return Library(name, tested, installed, state)
 
 

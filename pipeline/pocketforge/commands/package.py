@@ -23,6 +23,7 @@ from pocketforge.files import hash_file
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Preprocessing
 from pocketforge.outcomes.export import Exported
+from pocketforge.outcomes.verify import Verified
 from pocketforge.package.generators import AppPictures, AppSamples, generate
 from pocketforge.package.model import AppInput, AppModel, left_to_app, read_model
 from pocketforge.package.output import check_folder, write_folder
@@ -104,6 +105,11 @@ def recipe_samples(recipe: Recipe, model: AppModel, cache: Path, count: int) -> 
     if not roles:
         raise RecipeError(
             f"{model.path} is of another build than {what} of the recipe is now", "build again, and take its release"
+        )
+    if not_judged := files.read(verify.files, Verified).not_judged:
+        raise RecipeError(
+            f"what {model.path.name} answered here is nothing to hold code against: {not_judged}",
+            "give the release's model file, without --recipe: the code has no test of values then",
         )
     prepared = load_samples(data.files, "eval")
     count = min(count, len(prepared[0]))

@@ -157,6 +157,8 @@ class Verified:
         outputs: The model file's outputs as its runtime sees them; model/outputs_0.npy and so on hold their values.
         sizes: Each file at each size that it was tried at; none where sizes of inputs are fixed.
         warnings: What a user should know of the checks, in words.
+        not_judged: Why this machine's kernels say nothing of the outputs, in words: they were held to nothing, and
+            have no figures. Empty where they were.
     """
 
     FILE: ClassVar[str] = "verify.json"
@@ -169,6 +171,7 @@ class Verified:
     outputs: tuple[TensorSpec, ...]
     sizes: tuple[AtSize, ...] = ()
     warnings: tuple[str, ...] = ()
+    not_judged: str = ""
 
     def __post_init__(self) -> None:
         if "model" not in self.files:

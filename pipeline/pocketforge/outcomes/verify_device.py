@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +34,10 @@ class VerifiedThere:
         checks: Every comparison that was made.
         runtime: The runtime there, with its version.
         kernels: Those that it ran on; None where no profile says it (a phone).
+        judged: Role of a file → what its outputs are worth, where this device judges the target's files, not the host
+            (int8 weights of ONNX); each is held against the model and its own quantized graph.
+        own_limits: What these were held to.
+        own_checks: Every comparison that was made of them.
     """
 
     FILE: ClassVar[str] = "verify.json"
@@ -44,3 +49,6 @@ class VerifiedThere:
     checks: tuple[FileCheck, ...]
     runtime: str
     kernels: KernelsThere | None = None
+    judged: Mapping[str, Measured] | None = None
+    own_limits: Limits | None = None
+    own_checks: tuple[FileCheck, ...] = ()

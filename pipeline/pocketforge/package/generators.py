@@ -74,6 +74,11 @@ def generate(kind: str, model: AppModel, samples: AppSamples | None) -> Mapping[
     if model.runtime not in module.RUNTIMES:
         known = ", ".join(module.RUNTIMES)
         raise RecipeError(f"--for {kind} writes code for {known}, found {model.path.name} of {model.runtime}")
+    if kind == "web" and model.arm_alone:
+        raise RecipeError(
+            f"{model.path.name} has int8 weights, for apps on ARM alone, and a page is opened on any processor",
+            'build the target with onnx_weights = "uint8"',
+        )
     return module.generate(model, samples)
 
 

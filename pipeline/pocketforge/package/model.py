@@ -119,6 +119,7 @@ class AppModel:
         libraries: Library → the version that the file was made with and verified in.
         inputs: In the file's order.
         outputs: In the file's order.
+        arm_alone: Whether the file is for ARM processors alone: kernels of others may saturate on its int8 weights.
         tolerance: Of an output's largest magnitude: by so much answers may differ on another processor from those that
             were verified. Floats are added in another order; in a quantized file a level may go the other way.
     """
@@ -136,6 +137,7 @@ class AppModel:
     inputs: tuple[AppInput, ...]
     outputs: tuple[AppOutput, ...]
     tolerance: float
+    arm_alone: bool = False
 
     @property
     def pillow_takes_rows_first(self) -> bool:
@@ -195,7 +197,7 @@ def read_model(file: Path) -> AppModel:
     return AppModel(
         file, sidecar.file.target, sidecar.file.runtime, pascal(identifier), identifier, sidecar.file.sha256,
         sidecar.file.size_bytes, manifest.recipe, manifest.version or "", sidecar.versions, tuple(_inputs(sidecar)),
-        tuple(_outputs(sidecar)), _tolerance(sidecar.scheme),
+        tuple(_outputs(sidecar)), _tolerance(sidecar.scheme), sidecar.export.get("onnx_weights") == "int8",
     )  # fmt: skip
 
 

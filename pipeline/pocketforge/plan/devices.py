@@ -121,6 +121,8 @@ def add_phone(build: Steps, target: Target, device: Device, needs: Mapping[str, 
             emulator,
             phone.identity,
             judged_as_packed(target.package, recipe.judged),
+            verify=target.verify if target.has_int8_weights else None,
+            trained=target.has_int8_weights and target.quantize.finetune is not None,
         ),
         needs,
         Reads(reads, paths, place=where),
@@ -166,6 +168,8 @@ def _judged(build: Steps, target: Target, device: EmulatedDevice, emulator: str)
         limits,
         emulator,
         judged=judged_as_packed(target.package, build.recipe.judged),
+        verify=target.verify if target.has_int8_weights else None,
+        trained=target.has_int8_weights and target.quantize.finetune is not None,
     )
 
 

@@ -137,6 +137,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
                 if target.has_metadata
                 else None
             ),
+            int8_weights=target.has_int8_weights,
         ),
         export_needs,
         also=(*runtime.export_libraries, *target.quantize.info.libraries),
@@ -162,6 +163,7 @@ def _add_lane(build: Steps, recipe: Recipe, target: Target, source: LaneSource) 
             legacy=build.facts.tflite_runtime if legacy else "",
             consumers={name: build.facts.consumers.get(name, "none") for name in target.consumers},
             calibration=target.package.calibration if for_tasks else None,
+            int8_weights=target.has_int8_weights,
         ),
         {**trunk, **pixels, "export": export},
         reads=judging_reads(recipe),

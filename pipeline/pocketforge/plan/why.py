@@ -40,6 +40,7 @@ def add_why(build: Steps, plan: Plan, lane: Lane, samples: int = SAMPLES) -> str
             samples=samples,
             judged=judged_as_packed(target.package, build.recipe.judged),
             package=packed_spec(build.recipe, target),
+            int8_weights=target.has_int8_weights,
         ),
         {
             **reference.needs,

@@ -33,6 +33,11 @@ def faults_of_fit(fit: Fit, data: Data, targets: Sequence[Target]) -> list[Fault
         for target in targets
         if target.file and target.name in chosen
     ]
+    faults += [
+        Fault(f"target {target.name!r} has onnx_weights int8: trials are judged on this machine, it by ARM's", "space")
+        for target in targets
+        if target.has_int8_weights and target.name in chosen
+    ]
     return [*faults, *_faults_of_resize(space, data)]
 
 

@@ -47,6 +47,7 @@ from pocketforge.recipe.slice_rules import fault_of_slice, fault_per_class
 from pocketforge.recipe.target import Target
 from pocketforge.recipe.training import Training, faults_of_precision
 from pocketforge.recipe.waiver import TOLD_APART, Waiver
+from pocketforge.recipe.weight_rules import faults_of_weights
 from pocketforge.registries import DEVICES, RUNTIMES
 
 MOST_PARTS = 200  # each is a process and a model of its own
@@ -108,6 +109,7 @@ class Recipe:
         faults += [fault for index, target in enumerate(self.targets) for fault in self._fault_package(index, target)]
         faults += faults_of_precision(self.training, self.finetunes(), self.targets)
         faults += faults_of_sizes(self.model, self.data.preprocess, self.targets, self._other_cores())
+        faults += faults_of_weights(self.model, self.targets, self._other_cores(), _x86_hosts(self.devices))
         if faults:
             raise WrongTable(*faults)
         # So that all that is said of targets holds for each bucket's file.

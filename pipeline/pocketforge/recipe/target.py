@@ -144,6 +144,8 @@ class Target:
             None: one file.
         bucket: The one of them that the file is for. A recipe has a target for each, and none with `sizes`.
         file: A model file made elsewhere, in place of one that is exported; empty for one that is.
+        onnx_weights: Integers that a static int8 ONNX file stores its weights as: uint8 is right on every processor;
+            int8 takes ARM's kernels fewer instructions, and sums of it saturate on x86 processors without VNNI.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Target:
     sizes: tuple[tuple[int, ...], ...] | None = None
     bucket: tuple[int, ...] = ()
     file: str = ""
+    onnx_weights: Literal["uint8", "int8"] = "uint8"
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
@@ -204,9 +207,31 @@ class Target:
             raise ValueError(f"opset is for runtime {_having('opset')}, found runtime {self.runtime!r}")
         if self.opset is not None and not 18 <= self.opset <= 23:
             raise ValueError(f"opset must be 18 to 23 (what the exporter honours), found {self.opset}")
+        if self.has_int8_weights:
+            self._check_onnx_weights(runtime)
         if self.verify.tflite_runtime == "require" and "tflite_runtime" not in runtime.target_keys:
             having = _having("tflite_runtime")
             raise ValueError(f"verify.tflite_runtime is for runtime {having}, found runtime {self.runtime!r}")
+
+    @property
+    def has_int8_weights(self) -> bool:
+        """Whether the file is for ARM alone: x86 kernels of its weights may saturate."""
+        return self.onnx_weights == "int8"
+
+    def _check_onnx_weights(self, runtime: RuntimeInfo) -> None:
+        """They are told apart in ONNX files, in layers of integers, and fit for apps on ARM alone."""
+        if "onnx_weights" not in runtime.target_keys:
+            raise ValueError(f"onnx_weights is for runtime {_having('onnx_weights')}, found runtime {self.runtime!r}")
+        if not self.quantize.is_static:
+            raise ValueError(
+                f"onnx_weights int8 is for the static int8 schemes, found {self.quantize.scheme}: kernels of other "
+                "schemes are not faster by it"
+            )
+        if "onnxruntime_web" in self.consumers:
+            raise ValueError(
+                "onnx_weights int8 is for apps on ARM alone, and pages of consumers onnxruntime_web are opened on any "
+                "processor: leave one of the two out"
+            )
 
     def _check_file(self) -> None:
         """Of a file made elsewhere the runtime is what reads its ending; what an exporter is told is not for it."""
@@ -223,7 +248,7 @@ class Target:
             raise ValueError(f"file: runtime {runtime} loads {' and '.join(endings)} files, found {name}")
         object.__setattr__(self, "runtime", runtime)
         plain = Target("plain", runtime)
-        for key in ("quantize", "io", "opset", "package", "consumers", "sizes"):
+        for key in ("quantize", "io", "opset", "package", "consumers", "sizes", "onnx_weights"):
             if getattr(self, key) != getattr(plain, key):
                 raise ValueError(f"{key} is for a file that is exported, and {self.file!r} is as it is: leave it out")
         if self.verify.tflite_runtime == "require" and "tflite_runtime" not in RUNTIMES[runtime].target_keys:

@@ -134,6 +134,7 @@ class TargetFacts:
         repairs: What each repair changed.
         calibration: The ranges that calibration saw, of a static scheme.
         opset: Of an .onnx file.
+        onnx_weights: "int8" of an .onnx file for ARM alone; absent of others.
         mobile_usability: Of an .onnx file.
         delegation: Of a .pte file.
         runtimes: Each runtime that the file was tried in, by name and version → how that ended.
@@ -161,6 +162,7 @@ class TargetFacts:
     repairs: Repairs | None = None
     calibration: Calibration | None = None
     opset: Annotated[int, May(least=18)] | None = None
+    onnx_weights: Literal["int8"] | None = None
     mobile_usability: MobileUsability | None = None
     delegation: Delegation | None = None
     runtimes: Mapping[str, Name] = field(default_factory=dict)

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 def compare_files(plan: Plan, outcome: Outcome) -> list[Agreement]:
     """Each two targets of one scheme and the same weights.
 
-    What verify wrote down is compared; nothing runs. A target whose verify did not end is left out.
+    What verify wrote down is compared; nothing runs. A target whose verify did not end is left out, and one whose
+    outputs here say nothing.
     """
     pairs = [
         (one, other)
         for one, other in combinations(plan.lanes, 2)
-        if _comparable(one, other) and {one.verify, other.verify} <= outcome.entries.keys()
+        if _comparable(one, other) and all(_is_judged(lane, outcome) for lane in (one, other))
     ]
     compared = [_compare(plan, outcome, one, other) for one, other in pairs]
     return [each for each in compared if each is not None]
@@ -102,6 +103,11 @@ def _comparable(one: Lane, other: Lane) -> bool:
     if one.target.quantize.scheme != other.target.quantize.scheme or one.reference != other.reference:
         return False  # of other buckets: their samples have other sizes
     return one.quantize == other.quantize  # one step for both, or none for either
+
+
+def _is_judged(lane: Lane, outcome: Outcome) -> bool:
+    verified = outcome.result(lane.verify, Verified)
+    return verified is not None and not verified.not_judged
 
 
 def _scales(lane: Lane, outcome: Outcome, names: Sequence[str]) -> dict[str, float]:

@@ -61,6 +61,8 @@ def device_checks(lane: Lane, outcome: Outcome) -> Iterator[Check]:
         verified = outcome.result(on.verify, VerifiedThere) if on.verify else None
         for check in verified.checks if verified else ():
             yield Check(f"{check.name} on {device}, against the host", check.wanted, check.found, check.passed)
+        for check in verified.own_checks if verified else ():
+            yield Check(f"{check.name} on {device}", check.wanted, check.found, check.passed)
 
 
 def counts_of(on: OnDevice, outcome: Outcome) -> Counts | None:

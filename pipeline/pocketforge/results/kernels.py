@@ -15,10 +15,10 @@ HERE = "this machine"
 def judged_on(here: str, on_devices: Mapping[str, DeviceResult]) -> tuple[JudgedOn, ...]:
     """Everything whose outputs were compared.
 
-    here: the kernels of this machine, on which `verify` ran the file.
+    here: the kernels of this machine, on which `verify` judged the file; empty where they say nothing of it.
     """
     elsewhere = (JudgedOn(device, **result.kernels) for device, result in on_devices.items() if result.kernels)
-    return (JudgedOn("host", here, HERE), *elsewhere)
+    return (*((JudgedOn("host", here, HERE),) if here else ()), *elsewhere)
 
 
 def in_words(judged: Iterable[JudgedOn]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pocketforge.errors import PluginFailed
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
-from pocketforge.outcomes.verify import Measured, Verified
+from pocketforge.outcomes.verify import Measured
 from pocketforge.plan.steps import Lane
 from pocketforge.recipe import METRICS, Recipe, suggest
 from pocketforge.recipe.worst_part import whole_metric
@@ -18,6 +18,7 @@ from pocketforge.registries import DEVICES
 from pocketforge.results.app_size import app_values, asked_of_app
 from pocketforge.results.devices import DeviceResult, Value
 from pocketforge.results.file_metrics import asked_of_files, file_values, finite
+from pocketforge.results.judged import verified_of
 from pocketforge.results.plugin_words import HINT, check_parts, structured
 from pocketforge.results.scores import values_of
 from pocketforge.row_types import type_fault
@@ -48,7 +49,7 @@ def measurements_of(
     if not record.artifacts:
         return
     model = record.artifacts[0]
-    verified = outcome.result(lane.verify, Verified)
+    verified = verified_of(lane, outcome)
     for taken in (
         *_of_file(recipe, lane, model, outcome),
         *(_of_model(reference) if reference else ()),

@@ -17,6 +17,7 @@ from pocketforge.registries import RUNTIMES
 from pocketforge.results.concats import concat_lines
 from pocketforge.results.devices import DeviceResult, about_of, in_order
 from pocketforge.results.emulated import device_checks
+from pocketforge.results.judged import verified_of
 from pocketforge.results.kernels import judged_on
 from pocketforge.results.plugin_words import structured
 from pocketforge.results.scores import without_value
@@ -44,7 +45,7 @@ def target_record(
         exported=outcome.result(lane.export, Exported),
         packed=outcome.result(lane.reference, Packed) if lane.traced else None,
         quantized=quantized.in_runtime(RUNTIMES[lane.target.runtime].dynamic_layers) if quantized else None,
-        verified=outcome.result(lane.verify, Verified),
+        verified=verified_of(lane, outcome),
         made=outcome.result(lane.export, Elsewhere) if lane.target.file else None,
         on_devices=on_devices,
     )
@@ -93,7 +94,7 @@ def _facts(lane: Lane, told: _Told, why: WhyWrong | None) -> TargetFacts:
             runtimes=told.verified.runtimes,
             files=told.verified.files,
             sizes=told.verified.sizes,
-            kernels=judged_on(told.verified.kernels, told.on_devices),
+            kernels=judged_on("" if told.verified.not_judged else told.verified.kernels, told.on_devices),
         )
     return dataclasses.replace(known, why=why, package=told.packed, elsewhere=told.made)
 

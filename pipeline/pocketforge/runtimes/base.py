@@ -39,6 +39,7 @@ class ExportRequest:
         encodings: The quantize step's folder where the program's weights are to be stored in another form than
             float32 (weight-only schemes, codebook); else None.
         about: What the file says of itself; None for nothing.
+        int8_weights: Whether an ONNX file's weights are int8, not uint8.
         varying: Of each input the sizes that vary; () where none does. `example` is of one of them.
     """
 
@@ -55,6 +56,7 @@ class ExportRequest:
     encodings: Path | None = None
     varying: tuple[tuple[SizeRange, ...], ...] = ()
     about: About | None = None
+    int8_weights: bool = False
 
     @property
     def taken_shapes(self) -> list[tuple[int, ...]]:

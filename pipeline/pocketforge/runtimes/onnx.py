@@ -11,13 +11,10 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 
 from pocketforge.errors import StageFailed
-from pocketforge.metrics import Array
 from pocketforge.quantization.encodings import load_encodings
 from pocketforge.rewrites.passes import ONNX, rewrite
 from pocketforge.rewrites.shapes import shapes_of
@@ -26,6 +23,7 @@ from pocketforge.runtimes.float_activations import drop_activation_quantization
 from pocketforge.runtimes.onnx_bytes import take_bytes
 from pocketforge.runtimes.onnx_codebook import UINT4_OPSET, apply_codebooks
 from pocketforge.runtimes.onnx_dynamic import quantize_inputs
+from pocketforge.runtimes.onnx_levels import constant, to_uint8
 from pocketforge.runtimes.onnx_mobile import mobile_usability
 from pocketforge.runtimes.onnx_ort_bytes import put_in_one_order
 from pocketforge.runtimes.onnx_projections import in_steps
@@ -84,7 +82,7 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
         quantize_inputs(model.graph)
         quantize_lstms(model)
     elif request.is_int8:
-        _to_uint8(model.graph)
+        to_uint8(model.graph, weights=not request.int8_weights)
         take_bytes(model.graph)
         if request.io != "float32":
             io_quantization = _strip_float_io(model.graph)
@@ -117,7 +115,11 @@ def export(request: ExportRequest, out: Path) -> ExportResult:
             _spec(tensor.name, tensor.shape, tensor.dtype, io_quantization, "NCHW")
             for tensor in output_tensors(request.program, request.output_names)
         ],
-        facts={"opset": opset, "mobile_usability": mobile},
+        facts={
+            "opset": opset,
+            "mobile_usability": mobile,
+            **({"onnx_weights": "int8"} if request.int8_weights else {}),
+        },
         warnings=warnings,
     )
 
@@ -182,54 +184,6 @@ def _spec(name: str, shape: tuple[int, ...], dtype: str, quantized: dict[str, Le
     return TensorSpec(name, shape, dtype, layout)
 
 
-def _constant(graph: onnx.GraphProto, name: str) -> Array | None:
-    for initializer in graph.initializer:
-        if initializer.name == name:
-            return np.asarray(numpy_helper.to_array(initializer))
-    for node in graph.node:
-        if node.op_type == "Constant" and name in node.output:
-            return np.asarray(numpy_helper.to_array(node.attribute[0].t))
-    return None
-
-
-def _to_uint8(graph: onnx.GraphProto) -> None:
-    """Shift int8 activations and weights to uint8 (value and zero point + 128): the same real values.
-
-    Activations, because ONNX Runtime fuses QDQ convolutions on uint8 activations; with int8 ones several stay unfused
-    on x86 and run slower than float. Weights, because x86 kernels for uint8 × int8 saturate their 16-bit sums where
-    the processor has no VNNI, and answer wrongly (digits: top-1 .988 → .856); uint8 × uint8 is exact everywhere.
-    """
-    activations = {n.output[0] for n in graph.node if n.op_type == "QuantizeLinear"}
-    for index, node in enumerate(graph.node):
-        if node.op_type == "QuantizeLinear":
-            _shift(graph, node, 2, index)
-            for attribute in node.attribute:
-                if attribute.name == "output_dtype":
-                    attribute.i = onnx.TensorProto.UINT8
-        elif node.op_type == "DequantizeLinear":
-            if node.input[0] not in activations and not _shift(graph, node, 0, index):
-                continue  # an int32 bias
-            _shift(graph, node, 2, index)
-    used = {name for node in graph.node for name in node.input}
-    for initializer in [i for i in graph.initializer if i.name not in used]:
-        graph.initializer.remove(initializer)
-    # The recorded intermediate types are now wrong; the checker infers them again.
-    del graph.value_info[:]
-
-
-def _shift(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, index: int) -> bool:
-    """Give `node` a uint8 copy of its int8 constant input; False when that input is not an int8 constant."""
-    value = _constant(graph, node.input[position])
-    if value is None or value.dtype != np.int8:
-        return False
-    # A copy of its own for every use: exporters share equal constants, and their other users may want int8.
-    name = f"{node.input[position]}_uint8_{index}"
-    if name not in node.input:  # a zero and its zero point are one constant
-        graph.initializer.append(numpy_helper.from_array((value.astype(np.int16) + 128).astype(np.uint8), name))
-    node.input[position] = name
-    return True
-
-
 def _strip_float_io(graph: onnx.GraphProto) -> dict[str, Levels]:
     """Make inputs and outputs uint8 by taking off the outermost Quantize/DequantizeLinear. Returns their parameters."""
     parameters = {}
@@ -268,7 +222,7 @@ def _strip_float_io(graph: onnx.GraphProto) -> dict[str, Levels]:
 
 
 def _parameters(graph: onnx.GraphProto, node: onnx.NodeProto) -> Levels:
-    scale, zero_point = _constant(graph, node.input[1]), _constant(graph, node.input[2])
+    scale, zero_point = constant(graph, node.input[1]), constant(graph, node.input[2])
     if scale is None or zero_point is None:
         raise StageFailed(f"{node.op_type} {node.name} has no constant scale", 'leave io at "float32" for this model')
     return Levels(float(scale), int(zero_point))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.score_calibration import ScoreCalibration
@@ -38,7 +39,10 @@ class ExportSpec(Spec):
         io: float32, or int8 where the file takes and gives levels.
         opset: Of ONNX files; None is the exporter's choice, and of other runtimes.
         about: What the file says of itself; None of a file that says nothing.
+        int8_weights: Whether an ONNX file's weights are int8, not uint8.
     """
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"int8_weights"})
 
     runtime: str
     scheme: str
@@ -47,3 +51,4 @@ class ExportSpec(Spec):
     io: str
     opset: int | None
     about: AboutSpec | None = None
+    int8_weights: bool = False

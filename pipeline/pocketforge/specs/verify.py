@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.score_calibration import ScoreCalibration
@@ -26,8 +27,11 @@ class VerifySpec(Spec):
         consumers: What reads the file in an app and is tried with it: name → its environment, in words that change
             with it.
         calibration: Of scores, by who reads the file's metadata; None for none.
+        int8_weights: As `ExportSpec.int8_weights`: this machine judges the file only where its kernels do not saturate.
         legacy: The older TFLite runtime's environment, in words that change with it; empty where it is not asked.
     """
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"int8_weights"})
 
     runtime: str
     scheme: str
@@ -39,6 +43,7 @@ class VerifySpec(Spec):
     legacy: str = ""
     consumers: Mapping[str, str] = field(default_factory=dict)
     calibration: ScoreCalibration | None = None
+    int8_weights: bool = False
 
     def scores_classes(self, output: str, position: int) -> bool:
         """As recipe.output has it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pocketforge.recipe.limits import DeviceLimits
 from pocketforge.recipe.output import Output
+from pocketforge.recipe.target import Verify
 from pocketforge.specs.base import Spec
 from pocketforge.specs.places import Place
 
@@ -25,7 +27,12 @@ class VerifyDeviceSpec(Spec):
             for a runner of the user's.
         phone: What decides results on a phone (model, Android build, kernel); empty elsewhere.
         judged: As `VerifySpec.judged`.
+        verify: The target's own `verify` table where this device judges the file as `verify` does others; None where
+            the host has judged it.
+        trained: As `VerifySpec.trained`, where this device judges the file.
     """
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"verify", "trained"})
 
     runtime: str
     scheme: str
@@ -36,3 +43,5 @@ class VerifyDeviceSpec(Spec):
     emulator: str = ""
     phone: str = ""
     judged: tuple[Output, ...] = ()
+    verify: Verify | None = None
+    trained: bool = False

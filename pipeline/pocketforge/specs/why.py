@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pocketforge.recipe.output import Output, scores_classes
 from pocketforge.recipe.quantize import Quantize
@@ -28,7 +29,10 @@ class WhySpec(Spec):
         samples: How many of the eval split: those that the file answers worst, then from its beginning.
         judged: As `VerifySpec.judged`.
         package: What was put around the model; None of a file that is the model alone.
+        int8_weights: As `ExportSpec.int8_weights`.
     """
+
+    OMIT_EMPTY: ClassVar[frozenset[str]] = frozenset({"int8_weights"})
 
     target: str
     runtime: str
@@ -41,6 +45,7 @@ class WhySpec(Spec):
     samples: int
     judged: tuple[Output, ...] = ()
     package: PackageSpec | None = None
+    int8_weights: bool = False
 
     def scores_classes(self, output: str, position: int) -> bool:
         """As recipe.output has it."""

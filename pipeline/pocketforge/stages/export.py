@@ -117,6 +117,7 @@ def load_request(inputs: Mapping[str, Path], spec: ExportSpec) -> ExportRequest:
         encodings=inputs["quantize"] if "quantize" in inputs and unfolded is None else None,
         varying=reference.varying.inputs if reference.varying else (),
         about=_about(inputs, spec, reference),
+        int8_weights=spec.int8_weights,
     )
 
 

@@ -46,6 +46,7 @@ from pocketforge.measure.file_checks import (
 from pocketforge.measure.older_tflite import NAME, run_older
 from pocketforge.measure.on_host import run_file
 from pocketforge.measure.quantized_graph import read_graph
+from pocketforge.measure.saturation import not_judged_here
 from pocketforge.measure.score_calibration import calibrated
 from pocketforge.measure.web_consumers import Ran, try_in_browser
 from pocketforge.measure.weights_check import check_weights
@@ -70,7 +71,8 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
     folder, for metrics of the user's), "pixels" (for consumers of images: samples before anything is done to their
     values), "resized" (of the same: what the file is fed where MediaPipe makes the size).
 
-    Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Raises ToolFailed when a file does not
+    Writes verify.json, verdict.json and the file's outputs (outputs_0.npy …). Of int8 weights on kernels that saturate
+    the outputs are held to nothing: a device judges them. Raises ToolFailed when a file does not
     load or run, ModelError for limits of an output that the model does not have.
     """
     exported = files.read(inputs["export"], Exported)
@@ -79,6 +81,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
     limits = _limits(spec, names)
     truth = _truth(inputs, spec, reference)
     checks = check_layouts(exported.inputs, inputs["data"]) + check_promise(exported, reference)
+    not_judged = not_judged_here() if spec.int8_weights else ""
     measured: dict[str, Measured] = {}
     runtimes: dict[str, str] = {}
     ran: dict[str, Ran] = {}
@@ -88,7 +91,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         emit(position / (len(exported.files) + 1), f"running {name}")
         further = tried.samples(out / role)
         answer, answered = run_file(inputs, spec.runtime, name, out / role, reference.sequence, further=further)
-        measured[role] = measure(answered, truth)
+        measured[role] = Measured(()) if not_judged else measure(answered, truth)
         at_sizes += tried.measure(role, out / role, answer.outputs, truth)
         of_file = [
             *check_contract(answer, exported),
@@ -107,7 +110,7 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         runtimes[NAME] = older.state
         measured |= {"legacy": older.measured} if older.measured else {}
         checks += older.checks if required else ()
-    warnings = list(empty_drops(truth, limits))
+    warnings = [*([not_judged] if not_judged else []), *empty_drops(truth, limits)]
     for consumer in spec.consumers:
         emit(0.9, f"running it in {CONSUMERS[consumer][1]}")
         consumed = _consumed(consumer, inputs, spec, exported, ran, truth, limits, out)
@@ -120,11 +123,12 @@ def run(inputs: Mapping[str, Path], spec: VerifySpec, out: Path, emit: events.Pr
         _, answered = run_file({**inputs, "data": inputs["resized"]}, spec.runtime, name, out / RESIZED)
         measured[RESIZED] = measure(answered, truth)
         warnings.append(resize_words(measured["model"], measured[RESIZED]))
-    outputs, told = ran["model"].answer.outputs, (tuple(at_sizes), tuple(warnings))
+    outputs, told = ran["model"].answer.outputs, (tuple(at_sizes), tuple(warnings), not_judged)
     files.write(out, Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, *told))
     passed = verdict(checks)
     files.write(out, passed)
-    emit(1.0, summary(measured["model"]) + (f", {len(passed.reasons)} checks failed" if passed.reasons else ""))
+    failed = f", {len(passed.reasons)} checks failed" if passed.reasons else ""
+    emit(1.0, (not_judged or summary(measured["model"])) + failed)
 
 
 def _consumed(

@@ -6,6 +6,7 @@ fails the stage; one whose outputs differ is a result, which verdict.json names.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from pkgutil import resolve_name
 import numpy as np
 
 from pocketforge import events
-from pocketforge.accuracy.judging import make_judge
+from pocketforge.accuracy.judging import make_judge, with_names
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.base import RunAnswer, RunRequest
 from pocketforge.devices.outputs import Output, check_complete, named_outputs, stored_outputs
 from pocketforge.errors import PluginFailed, PocketforgeError
 from pocketforge.files import hash_file, resolver
 from pocketforge.measure.file_checks import (
+    Graph,
+    Truth,
     check,
     check_limits,
     check_scored,
@@ -31,7 +34,7 @@ from pocketforge.measure.file_checks import (
     truth_of,
 )
 from pocketforge.measure.kernels_judged import judged_on, limits_there, place_in_words, with_steps
-from pocketforge.measure.quantized_graph import output_scales
+from pocketforge.measure.quantized_graph import output_scales, read_graph
 from pocketforge.metrics import Array
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
@@ -39,8 +42,9 @@ from pocketforge.outcomes.elsewhere import elsewhere, fed
 from pocketforge.outcomes.export import Exported
 from pocketforge.outcomes.reference import Reference
 from pocketforge.outcomes.tensors import TensorSpec
-from pocketforge.outcomes.verify import FileCheck, verdict
+from pocketforge.outcomes.verify import FileCheck, Measured, Verdict, Verified, named, verdict
 from pocketforge.outcomes.verify_device import VerifiedThere
+from pocketforge.recipe.limits import verify_limits
 from pocketforge.registries import DEVICES, RUNTIMES
 from pocketforge.specs.verify_device import VerifyDeviceSpec
 
@@ -50,7 +54,9 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     quantized the model), an emulated device's or x86 host's "profile", a user's own "runner" and "runner_library" for a
     phone.
 
-    Writes verify.json (measured on the device, and against the host), verdict.json and outputs_0.npy …. Raises
+    Where the spec has limits of `verify`, the device judges each file of the target as the host does others, and the
+    host's answers count where its kernels are exact. Writes verify.json (measured on the device, and against the host),
+    verdict.json and outputs_0.npy …. Raises
     ToolFailed when the file does not load or run there, DeviceUnavailable, DeviceTimeout.
     """
     exported = files.read(inputs["export"], Exported)
@@ -65,7 +71,8 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     where = place_in_words(inputs, spec.device)
     emit(0.0, f"{samples} samples on {where}")
     states = _states(host, reference) if reference else {}
-    answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), _Given(rows, steps, states), out)
+    given = _Given(rows, steps, states)
+    answer = _run_there(inputs, spec, exported.model_in(inputs["export"]), given, out)
     outputs = stored_outputs(out, gives)
     check_complete(outputs, host, rows, f"a device of kind {spec.device.via}")
     names = [tensor.name for tensor in (reference.outputs if reference else gives)]
@@ -77,7 +84,9 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
     first = tuple(output.first(rows) for output in in_pytorch)
     truth = truth_of(first, judge, spec.task)
     host = _in_order([output.first(rows) for output in host], names)
-    against_host = measure_parity(outputs, host, truth)
+    # Of a file that a device judges, what the host gave may be what its kernels made of it.
+    is_held = spec.verify is None or not files.read(inputs["verify"], Verified).not_judged
+    against_host = measure_parity(outputs, host, truth) if is_held else Measured(())
     if "quantize" in inputs:
         against_host = with_steps(against_host, output_scales(inputs["quantize"], names))
     limits = limits_there(inputs, made.scheme if made else spec.scheme, spec.limits)
@@ -88,9 +97,55 @@ def run(inputs: Mapping[str, Path], spec: VerifyDeviceSpec, out: Path, emit: eve
         *check_limits(against_host, limits),
         *check_scored(measured),
     )
-    files.write(out, VerifiedThere(measured, against_host, limits, checks, answer.runtime, judged_on(inputs)))
-    files.write(out, verdict(checks, f"on {where}, against the host: "))
-    emit(1.0, f"{summary(against_host)} against the host")
+    found = VerifiedThere(measured, against_host, limits, checks, answer.runtime, judged_on(inputs))
+    if spec.verify is not None:
+        found = _judge(inputs, spec, found, _Asked(exported, given, truth, outputs), out)
+    files.write(out, found)
+    passed, own = verdict(checks, f"on {where}, against the host: "), verdict(found.own_checks, f"on {where}: ")
+    files.write(out, Verdict(passed.passed and own.passed, (*passed.reasons, *own.reasons)))
+    emit(1.0, f"{summary(against_host)} against the host" if is_held else summary(measured))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A file that the device judges.
+
+    Attributes:
+        exported: It and those beside it.
+        given: What it was given.
+        truth: What its outputs are held against, without its quantized graph.
+        outputs: Of the model file, there.
+    """
+
+    exported: Exported
+    given: _Given
+    truth: Truth
+    outputs: Sequence[Output]
+
+
+def _judge(
+    inputs: Mapping[str, Path], spec: VerifyDeviceSpec, found: VerifiedThere, asked: _Asked, out: Path
+) -> VerifiedThere:
+    """Every file of the target as `verify` judges files on the host: against the model and the quantized graph."""
+    assert spec.verify is not None, "asked where this device judges"
+    names = [output.name for output in asked.truth.outputs]
+    graph = read_graph(inputs["quantize"], names)
+    rows = asked.given.rows
+    graph = Graph(tuple(output.first(rows) for output in graph.outputs), graph.scales)
+    truth = dataclasses.replace(asked.truth, graph=graph)
+    limits = verify_limits(spec.scheme, spec.verify, with_names(spec.judged, names, spec.task), trained=spec.trained)
+    judged: dict[str, Measured] = {}
+    checks: list[FileCheck] = []
+    for role, name in sorted(asked.exported.files.items()):
+        outputs = asked.outputs
+        if role != "model":
+            _run_there(inputs, spec, inputs["export"] / name, asked.given, out / role)
+            outputs = stored_outputs(out / role, asked.exported.outputs)
+            check_complete(outputs, asked.outputs, rows, f"a device of kind {spec.device.via}")
+        judged[role] = measure(outputs, truth)
+        of_file = check_limits(judged[role], limits)
+        checks += of_file if role == "model" else [named(each, role) for each in of_file]
+    return dataclasses.replace(found, judged=judged, own_limits=limits, own_checks=tuple(checks))
 
 
 @dataclass(frozen=True, slots=True)

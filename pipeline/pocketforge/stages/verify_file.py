@@ -31,6 +31,7 @@ from pocketforge.measure.file_checks import (
 )
 from pocketforge.measure.older_tflite import NAME, run_older
 from pocketforge.measure.on_host import run_file
+from pocketforge.measure.saturation import note_of_elsewhere
 from pocketforge.outcomes import files
 from pocketforge.outcomes.data import Sampled
 from pocketforge.outcomes.elsewhere import Elsewhere, fed
@@ -84,6 +85,7 @@ def run(inputs: Mapping[str, Path], spec: VerifyFileSpec, out: Path, emit: event
         checks += older.checks if required else ()
     outputs, told = made.judged(answer.outputs), tuple(_notes(made, truth, limits, answered))
     told += tuple(idle_inputs(again, answered, answer.outputs, exported.inputs))
+    told += note_of_elsewhere(inputs["export"] / model, spec.runtime, made.scheme)
     shutil.rmtree(out / "again")
     verified = Verified(measured, runtimes, limits, tuple(checks), kernels_here(), outputs, warnings=told)
     files.write(out, verified)
