@@ -496,6 +496,27 @@ def test_onnx_has_a_zero_in_int8_whose_zero_point_is_the_same_constant(files):
     assert np.abs(found[0] - wanted[0]).max() <= 2.01 * np.diff(np.unique(wanted[0])).min()
 
 
+def attentions_without_heads(m, x):
+    attend, rows = F.scaled_dot_product_attention, x.flatten(2)
+    shared, own = torch.zeros(3, 3).tril(), rows[:, :, :3].sin()
+    return (
+        m.line(attend(m.line(rows), rows, rows, scale=0.3)),
+        attend(rows, rows.cos(), rows, is_causal=True),
+        attend(rows, rows.cos(), rows, attn_mask=shared),
+        attend(rows, rows.cos(), rows, attn_mask=own),
+    )
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "static_int8"])
+def test_onnx_has_attention_without_heads(scheme, files):
+    """No file before: torch's exporter takes [batch, heads, tokens, channels] alone."""
+    torch.manual_seed(0)
+    net = Net(attentions_without_heads, line=nn.Linear(64, 64))
+    found, wanted, eager, _ = files.export("onnx", net, images(), scheme)
+    assert least_db(found, wanted) >= (100 if scheme == "fp32" else 40)
+    assert least_db(found, eager) >= (100 if scheme == "fp32" else 25)
+
+
 def test_tflite_norms_of_few_values_lose_no_digits(files):
     """Of two, chance brings some near each other: 100 dB to double precision before, where torch has 105."""
     pairs = nn.LayerNorm(2)

@@ -122,6 +122,24 @@ def with_a_batch(editor: Editor) -> None:
         editor.replace(node, editor.call(aten.squeeze.dim, made, 0, like=node))
 
 
+def attention_with_heads(editor: Editor) -> None:
+    """An attention over [batch, tokens, channels] as one of one head: torch's exporter for ONNX takes four axes alone."""
+    for node in editor.nodes():
+        if op_name(node) != "scaled_dot_product_attention" or {len(shape_of(each)) for each in node.args[:3]} != {3}:
+            continue
+        # A mask for each sample has no axis of heads either; one for all fits as it is.
+        given = [
+            editor.call(aten.unsqueeze.default, each, 1, like=node) if len(shape_of(each)) == 3 else each
+            for each in node.args
+        ]
+        node.args = tuple(given)
+        editor.retype(node)
+        whole = editor.after(node, aten.squeeze.dim, node, 1, like=node)
+        for user in list(node.users):
+            if user is not whole:
+                user.replace_input_with(node, whole)
+
+
 def averages_of_slices(editor: Editor) -> None:
     """A three-dimensional average along one axis (local response norm) as slices: ExecuTorch has no such kernel."""
     for node in editor.nodes():

@@ -75,6 +75,7 @@ REWRITES = (
     Rewrite(outputs.without_copies, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_max_pools, EVERYONE),
     Rewrite(lacking.with_a_batch, (QUANTIZER, EXECUTORCH, EXECUTORCH_INT8)),
+    Rewrite(lacking.attention_with_heads, (ONNX,)),
     Rewrite(lacking.averages_of_slices, (QUANTIZER, EXECUTORCH)),
     Rewrite(lacking.plain_pixel_shuffles, (EXECUTORCH, EXECUTORCH_INT8)),
     Rewrite(activations.one_after_another, (EXECUTORCH, EXECUTORCH_INT8)),
