@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from pocketforge.commands.fit import measured_on
 from pocketforge.errors import RecipeError, StoreError
 from pocketforge.outcomes import files
 from pocketforge.recipe import Budget
@@ -85,7 +86,7 @@ layers = ["l2.*", "l3"]
 ratios = [0.0, 0.5]
 """
 BETTER: Any = {"accuracy_top1": "higher", "size_bytes": "lower"}
-BEGUN = Begun(1, "0" * 64, "1" * 64)
+BEGUN = Begun(1, "0" * 64, "1" * 64, "3" * 64)
 
 
 def base(more: str = SPACE, text: str = BASE) -> Base:
@@ -323,10 +324,24 @@ def test_trials_of_another_search_and_damaged_ones_are_told_of(tmp_path: Path) -
         Notebook(tmp_path, dataclasses.replace(BEGUN, searched_sha256="2" * 64)).read()
     with pytest.raises(StoreError, match="the recipe is another now"):
         Notebook(tmp_path, dataclasses.replace(BEGUN, recipe_sha256="2" * 64)).read()
+    with pytest.raises(
+        StoreError, match="samples, weights or definitions that it names, or the installed versions, are"
+    ):
+        Notebook(tmp_path, dataclasses.replace(BEGUN, measured_sha256="2" * 64)).read()
     path = tmp_path / Notebook.FILE
     path.write_text(path.read_text().replace('"number": 1', '"number": "x"'))
     with pytest.raises(StoreError, match="is damaged"):
         Notebook(tmp_path, BEGUN).read()
+
+
+def test_what_trials_were_measured_on_is_every_file_that_the_recipe_names(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    (tmp_path / "model.py").write_text("def build(): ...\n")
+    recipe = parse_recipe(BASE, folder=str(tmp_path))
+    first = measured_on(recipe, tmp_path / "cache")
+    assert measured_on(recipe, tmp_path / "cache") == first
+    (tmp_path / "w.safetensors").write_bytes(b"other weights")
+    assert measured_on(recipe, tmp_path / "cache") != first
 
 
 def test_a_budget_that_no_point_keeps_is_found_before_anything_is_trained() -> None:

@@ -23,6 +23,7 @@ from pocketforge.run.remote_files import RemoteFiles
 from pocketforge.run.remote_store import RemoteStore
 from pocketforge.run.store import Entry, Store
 from pocketforge.run.walk import Outcome, run_plan
+from pocketforge.version import install
 
 __all__ = ["forge"]
 
@@ -251,4 +252,5 @@ def test_a_package_that_is_not_installed_is_named_with_how_to_get_it(
             monkeypatch.delitem(known, name)
     with pytest.raises(ToolMissing, match=package) as raised:
         request_of(url)
-    assert raised.value.hint == 'pip install "pocketforge[remote]"'
+    # By the packages' names: an index has no pocketforge, or another's.
+    assert raised.value.hint == install("remote") and "pocketforge" not in raised.value.hint

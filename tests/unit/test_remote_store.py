@@ -318,6 +318,7 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
     "it is the result of another step": lambda c: c.update(key=OTHER),
     "it is in format 2, and this version reads 1": lambda c: c.update(format=2),
     "'/etc/passwd' is no name of a file": lambda c: c["files"].update({"/etc/passwd": FILE}),
+    "'.' is no name of a file": lambda c: c["files"].update({".": FILE}),
     "'../x' is no name": lambda c: c["files"].update({"../x": FILE}),
     "'a/../../x' is no name": lambda c: c["files"].update({"a/../../x": FILE}),
     "'' is no name": lambda c: c["files"].update({"": FILE}),

@@ -21,6 +21,7 @@ from pocketforge.facts.phones import without_absent
 from pocketforge.facts.plugged import check_parts
 from pocketforge.files import check_writable, json_text, write_whole
 from pocketforge.outcomes import files
+from pocketforge.plan.lanes import make_plan
 from pocketforge.recipe import Fit, Objective, Recipe
 from pocketforge.recipe.budget import THE_TASKS
 from pocketforge.recipe.fit import Sampler
@@ -130,7 +131,9 @@ def fit(
     with take(out, emit):
         builds = Builds(cache, out / LOGS, tuple(each for each, _ in aims), baselines_of(recipe), asked.jobs, emit)
         searched = (dimensions, fixed, [aim for _, aim in aims], sampler, seed, own.batch, own.reduction)
-        notebook = Notebook(out, Begun(FIT_VERSION, recipe_digest(recipe), _digest(searched)))
+        notebook = Notebook(
+            out, Begun(FIT_VERSION, recipe_digest(recipe), _digest(searched), measured_on(recipe, cache))
+        )
         known = [] if asked.fresh else notebook.read()
         if not known:
             check_budgets(base, dimensions, fixed, early, builds)
@@ -235,6 +238,12 @@ def _bound(recipe: Recipe) -> list[tuple[Any, str]]:
 def _digest(searched: Sequence[object]) -> str:
     plain = json.dumps(files.to_json(searched), sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def measured_on(recipe: Recipe, cache: Path) -> str:
+    """What the recipe's files are made of and judged by, as the keys of their checks have it."""
+    plan = make_plan(recipe, gather(recipe, cache))
+    return hashlib.sha256(" ".join(sorted(lane.verify for lane in plan.lanes)).encode()).hexdigest()
 
 
 def made_of(settings: Settings, trial: Trial) -> Made:

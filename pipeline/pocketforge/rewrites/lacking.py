@@ -123,7 +123,7 @@ def with_a_batch(editor: Editor) -> None:
 
 
 def attention_with_heads(editor: Editor) -> None:
-    """An attention over [batch, tokens, channels] as one of one head: torch's exporter for ONNX takes four axes alone."""
+    """An attention over [batch, tokens, channels] as one of one head: torch's exporter for ONNX takes four axes."""
     for node in editor.nodes():
         if op_name(node) != "scaled_dot_product_attention" or {len(shape_of(each)) for each in node.args[:3]} != {3}:
             continue

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pocketforge.errors import PocketforgeError, RecipeError, RemoteStoreError, ToolMissing, first_line
 from pocketforge.run.remote_place import FILE, OBJECTS, SFTP, RemotePlace
+from pocketforge.version import install
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -29,7 +30,6 @@ PATIENCE_S = 60.0
 _LOGIN_S = 20.0
 _POLL_S = 0.1
 UNFINISHED = ".part"
-_INSTALL = 'pip install "pocketforge[remote]"'
 # Errors that another try meets again.
 _FINAL = (FileNotFoundError, PermissionError, NotImplementedError, IsADirectoryError, NotADirectoryError)
 
@@ -226,7 +226,9 @@ def check_kind(place: RemotePlace) -> None:
             f"fsspec knows {', '.join(sorted(fsspec.available_protocols()))}",
         ) from None
     except ImportError as error:
-        raise ToolMissing(f"{place.scheme}:// needs a package that is not installed: {error}", _INSTALL) from None
+        raise ToolMissing(
+            f"{place.scheme}:// needs a package that is not installed: {error}", install("remote")
+        ) from None
 
 
 def _connect(place: RemotePlace) -> tuple[AbstractFileSystem, str]:
@@ -253,7 +255,9 @@ def _fsspec() -> Any:
     try:
         import fsspec
     except ImportError:
-        raise ToolMissing("a remote store needs the package fsspec, which is not installed", _INSTALL) from None
+        raise ToolMissing(
+            "a remote store needs the package fsspec, which is not installed", install("remote")
+        ) from None
     return fsspec
 
 
@@ -262,7 +266,7 @@ def _ssh() -> Any:
     try:
         from sshfs import SSHFileSystem
     except ImportError:
-        raise ToolMissing("sftp:// needs the package sshfs, which is not installed", _INSTALL) from None
+        raise ToolMissing("sftp:// needs the package sshfs, which is not installed", install("remote")) from None
     return SSHFileSystem
 
 

@@ -134,7 +134,7 @@ def unsealed(data: bytes, key: str, check: Check | None) -> Manifest:
 
 def _name(name: str) -> str:
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or str(path) != name or ".." in path.parts or "\\" in name or "\0" in name:
+    if not path.parts or path.is_absolute() or str(path) != name or ".." in path.parts or "\\" in name or "\0" in name:
         raise ValueError(f"{name[:80]!r} is no name of a file in a result")
     return name
 

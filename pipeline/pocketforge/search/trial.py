@@ -69,11 +69,14 @@ class Begun:
         version: Of this form.
         recipe_sha256: Of what the base recipe says.
         searched_sha256: Of its space, objectives, seed and sampler: trials of another search do not go on this one.
+        measured_sha256: Of what the recipe's files are made of: samples, weights, definitions, versions. What was
+            measured of others says nothing of these.
     """
 
     version: Literal[1]
     recipe_sha256: Sha256
     searched_sha256: Sha256
+    measured_sha256: Sha256
 
 
 class Notebook:
@@ -105,9 +108,13 @@ class Notebook:
         except ValueError as error:
             raise StoreError(f"{self.path} is damaged: {error}", "--fresh begins a new search") from None
         if begun != self._begun:
-            what = "recipe" if begun.recipe_sha256 != self._begun.recipe_sha256 else "[fit] table"
+            what = "[fit] table is another"
+            if begun.recipe_sha256 != self._begun.recipe_sha256:
+                what = "recipe is another"
+            elif begun.measured_sha256 != self._begun.measured_sha256:
+                what = "samples, weights or definitions that it names, or the installed versions, are others"
             raise StoreError(
-                f"{self.path} is of another search: the {what} is another now",
+                f"{self.path} is of another search: the {what} now",
                 "--fresh begins a new search (stored steps are used again); or give another --out",
             )
         return trials
