@@ -20,9 +20,12 @@ from pocketforge.facts import phones
 from pocketforge.plan.steps import Facts
 from pocketforge.run.cluster import addresses, certificates, transfer
 from pocketforge.run.cluster.limits import Limits, Watchdog, resident_bytes
+from pocketforge.run.cluster.mirror import Mirrors
+from pocketforge.run.cluster.node import Node as WorkerNode
 from pocketforge.run.cluster.offers import Asked, Offer, asked_of, from_text, lacking, to_text
 from pocketforge.run.cluster.placement import Node, NodeLost, NodeUnfit, Pool, TooLittleMemory, run_somewhere
-from pocketforge.run.cluster.wire import Piece
+from pocketforge.run.cluster.wire import Piece, Task
+from pocketforge.run.fingerprints import Fingerprints
 
 PIECE = 64
 ANYTHING = Asked()
@@ -273,6 +276,32 @@ def test_no_file_lands_outside_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(PocketforgeError, match="outside its folder"):
         transfer.write(tmp_path / "in", [Piece(name, 0, b"x")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_users_files_go_after_a_day_without_use_and_never_under_a_step(tmp_path: Path) -> None:
+    mirrors = Mirrors(tmp_path / "mirrors")
+    for name in ("used", "running", "old"):
+        transfer.write(mirrors.arriving(name), [Piece("data.npy", 0, b"x")])
+        mirrors.finish(name, name)
+    step = make_step("plain", ["sleep", 0], journal=tmp_path)
+    with Fingerprints(tmp_path) as memory:
+        mirrors.step(Task(step, {}, {}, "running", tmp_path, {}, (), False), memory)
+    for folder in (tmp_path / "mirrors").iterdir():
+        os.utime(folder, (0, 0))
+    assert mirrors.is_whole("used")
+    mirrors.arriving("new")  # of another build
+    assert [name for name in ("used", "running", "old") if mirrors.is_whole(name)] == ["used", "running"]
+
+
+def test_a_result_is_kept_until_it_was_fetched_however_little_a_worker_keeps(tmp_path: Path) -> None:
+    node = WorkerNode(offer("a"), tmp_path / "store", Limits(), keep_bytes=1)
+    with node.store.workspace() as out:
+        (out / "big").write_bytes(b"0123456789")
+        node.store.publish("a" * 64, out, {})
+    assert node.give("a" * 64, "big", 3) == b"3456789"
+    assert node.lacks({"a" * 64: {}}, "") == (["a" * 64], False), "before the next step it goes"
+    with pytest.raises(StageFailed, match="has no big of result aaaaaaaaaaaa any more"):
+        node.give("a" * 64, "big", 0)
 
 
 def test_phones_of_workers_count_as_connected(monkeypatch: pytest.MonkeyPatch) -> None:

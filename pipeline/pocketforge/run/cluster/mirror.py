@@ -6,9 +6,11 @@ digest is that of the step's key.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -61,6 +63,7 @@ class Mirrors:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._running = ""  # the mirror of the step that runs, which may do so for days
 
     def folder(self, name: str) -> Path:
         """Of a mirror; of one without files for an empty name."""
@@ -71,7 +74,12 @@ class Mirrors:
         return _place(self.folder(name), path)
 
     def is_whole(self, name: str) -> bool:
-        return (self._root / name / _WHOLE).exists()
+        """Whether it is there. Who asks is about to use it, which counts as a use."""
+        whole = (self._root / name / _WHOLE).exists()
+        if whole:
+            with contextlib.suppress(OSError):
+                os.utime(self._root / name)
+        return whole
 
     def arriving(self, token: str) -> Path:
         """An empty folder to put the files in."""
@@ -101,7 +109,9 @@ class Mirrors:
         shutil.rmtree(self._root / name, ignore_errors=True)
 
     def step(self, task: Task, memory: Fingerprints) -> Step:
-        """The step over the files that are here. Raises StoreError where these are not those of its key."""
+        """The step over the files that are here, which stay while it is the last that was asked for. Raises StoreError
+        where these are not those of its key."""
+        self._running = task.mirror
         place = functools.partial(self.place, task.mirror)
         try:
             place(task.folder).mkdir(parents=True, exist_ok=True)
@@ -134,7 +144,7 @@ class Mirrors:
     def _sweep(self) -> None:
         """Those that nothing was done with for a day go."""
         for folder in self._root.iterdir() if self._root.is_dir() else ():
-            if folder.stat().st_mtime < time.time() - _DAY_S:
+            if folder.name != self._running and folder.stat().st_mtime < time.time() - _DAY_S:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

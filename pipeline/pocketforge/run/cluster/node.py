@@ -101,7 +101,11 @@ class Node:
         return self._phones
 
     def lacks(self, needs: Mapping[str, Mapping[str, str]], mirror: str) -> tuple[list[str], bool]:
-        """Keys of results that are to be sent, and whether the user's files are."""
+        """Keys of results that are to be sent, and whether the user's files are. Asked before each step: what too many
+        results leave no room for goes now, and nothing between a step and the fetching of what came of it."""
+        if self._keep_bytes is not None:
+            with contextlib.suppress(PocketforgeError):
+                self.store.clear(keep_bytes=self._keep_bytes)
         return [key for key in needs if self._has(key, needs[key]) is None], bool(mirror) and not self._is_whole(mirror)
 
     def begin(self, token: str, *, mirror: bool) -> None:
@@ -150,11 +154,7 @@ class Node:
             except OSError as error:
                 answer = Answer(worker.explain(error, self.store.root))
             logged = _small_files(log.with_suffix(""))
-            answer = self._as_called_there(dataclasses.replace(answer, log=_tail(log), logged=logged), task)
-        if self._keep_bytes is not None:
-            with contextlib.suppress(PocketforgeError):
-                self.store.clear(keep_bytes=self._keep_bytes)
-        return answer
+            return self._as_called_there(dataclasses.replace(answer, log=_tail(log), logged=logged), task)
 
     def end_step(self) -> None:
         """At once, if one runs."""
