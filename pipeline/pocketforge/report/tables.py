@@ -103,10 +103,10 @@ def milliseconds(value: float) -> str:
 
 def against_host(host: Measured) -> str:
     """The SQNR of a device's outputs against the host's, of the worst one; of integers, the share of equal ones."""
-    if not host.outputs:
-        return "not judged"
     if host.sqnr_db is not None:
         return f"{host.sqnr_db:.1f}"
+    if not host.outputs:
+        return "not judged"
     return "none alike" if host.integer_agreement is None else f"{host.integer_agreement:.1%} equal"
 
 
