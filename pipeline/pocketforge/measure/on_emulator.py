@@ -12,6 +12,7 @@ from pocketforge.errors import PocketforgeError, RecipeError
 
 if TYPE_CHECKING:
     from pocketforge.devices.profiles import Cluster
+    from pocketforge.estimation.calibration_file import Calibration
     from pocketforge.estimation.layers import Layer
     from pocketforge.estimation.outcome import Estimated
     from pocketforge.estimation.what_if import WhatIf
@@ -67,14 +68,12 @@ def estimate_file(
     that cannot be used, or a clock that no such core has.
     """
     from pocketforge.devices.profile_files import load_profile
-    from pocketforge.estimation import calibration_file
     from pocketforge.estimation.estimate import estimate
     from pocketforge.estimation.outcome import Estimated
     from pocketforge.estimation.traffic import Traffic
     from pocketforge.runtimes.traffic import traffic_of
 
-    loaded = load_profile(profile)
-    fitted = calibration_file.load(calibration) if calibration else calibration_file.shipped()
+    loaded, fitted = load_profile(profile), _calibration(calibration)
     cluster = _clocked(loaded.cluster(cores), clock_ghz)
     try:
         moved = Traffic.from_json(traffic_of(model))
@@ -89,15 +88,19 @@ def layers_of_file(
 ) -> tuple[Layer, ...]:
     """`estimate_file`'s estimate, operator by operator: for what it does not refuse."""
     from pocketforge.devices.profile_files import load_profile
-    from pocketforge.estimation import calibration_file
     from pocketforge.estimation.estimate import by_layer
     from pocketforge.estimation.traffic import Traffic
     from pocketforge.runtimes.traffic import traffic_of
 
-    loaded = load_profile(profile)
-    fitted = calibration_file.load(calibration) if calibration else None
+    loaded, fitted = load_profile(profile), _calibration(calibration)
     moved = Traffic.from_json(traffic_of(model))
     return by_layer(counts, moved, loaded, loaded.cluster(cores), calibration=fitted)
+
+
+def _calibration(path: Path | None) -> Calibration:
+    from pocketforge.estimation import calibration_file
+
+    return calibration_file.load(path) if path else calibration_file.shipped()
 
 
 def check_clock(profile: Path, cores: str, clock_ghz: float | None) -> None:

@@ -11,7 +11,7 @@ from pocketforge.recipe.image_steps import CenterCrop, Normalize, Pad, Resize
 from pocketforge.recipe.model import Model
 from pocketforge.recipe.output import Output
 from pocketforge.recipe.packed import Cut, cut, written_out
-from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing
+from pocketforge.recipe.preprocess import InputSteps, Preprocess, Preprocessing, lists_of
 from pocketforge.recipe.sound_steps import Resample, Tokenize
 from pocketforge.recipe.target import Target
 
@@ -112,7 +112,7 @@ def faults_of_consumers(target: Target, model: Model, data: Data, judged: Sequen
 
 def text_step(preprocess: Preprocessing) -> Tokenize | None:
     """How a text becomes ids, where one text is all that a sample is."""
-    lists = preprocess if isinstance(preprocess, tuple) else ()
+    lists = lists_of(preprocess)
     steps = [step for step in lists[0].step if isinstance(step, Tokenize)] if len(lists) == 1 else []
     return steps[0] if steps else None
 

@@ -13,6 +13,7 @@ from pocketforge import events
 from pocketforge.data.arrays_on_disk import sample_paths
 from pocketforge.devices.outputs import named_outputs
 from pocketforge.errors import ToolFailed
+from pocketforge.metrics import Array
 from pocketforge.model.evaluate import evaluate, one_sample, with_states
 from pocketforge.outcomes import files as outcome_files
 from pocketforge.outcomes.export import Exported
@@ -72,6 +73,7 @@ class Chain:
         sequence = outcome_files.read(inputs["reference"], Reference).sequence
         self.sequence = sequence and sequence.one_step
         paths = sample_paths(inputs["data"], "eval")
+        self._answers: list[Array] | None = None  # the file's, of the samples that are looked at
         chosen = self._chosen(paths) if sequence is None else range(spec.samples)
         self.samples = [np.load(path, mmap_mode="r")[list(chosen)] for path in paths]
         if sequence is not None:
@@ -93,7 +95,9 @@ class Chain:
         self.emit(0.0, f"running {self.file.name} on all samples")
         _, found = files.run_file(self.file, files.app_session(self.runtime), paths, self.scratch / "everywhere")
         wanted = named_outputs(self.inputs["reference"], [each.name for each in self.outputs])
-        return worst_first(found, [each.values for each in wanted], self.spec.samples)
+        chosen = worst_first(found, [each.values for each in wanted], self.spec.samples)
+        self._answers = [values[chosen] for values in found]
+        return chosen
 
     def _write(self, count: int, name: str) -> list[Path]:
         """Samples as files, for other processes."""
@@ -136,9 +140,12 @@ class Chain:
         self._run(forms.converted(self.inputs, self.spec, traced), 0.4)
         self.emit(0.5, "running what was lowered")
         self.forms.append(self._lowered())
-        self.emit(0.65, f"running {self.file.name}")
         about = f"{self.file.name} as an app runs it"
-        _, outputs = files.run_file(self.file, files.app_session(self.runtime), self.paths, self.scratch / "runtime")
+        outputs = self._answers
+        if outputs is None:
+            self.emit(0.65, f"running {self.file.name}")
+            session = files.app_session(self.runtime)
+            _, outputs = files.run_file(self.file, session, self.paths, self.scratch / "runtime")
         self.forms.append(Form("runtime", about, outputs=outputs))
 
     def _run(self, form: Form, done: float) -> None:

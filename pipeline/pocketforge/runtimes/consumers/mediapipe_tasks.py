@@ -25,11 +25,27 @@ def pictures(path):
         yield mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.array(sample))
 
 
-def classify(order, labels):
-    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
-    with vision.ImageClassifier.create_from_options(options) as task:
-        for picture in pictures(order["samples"]):
-            yield scores_of(task.classify(picture), labels)
+def texts(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def classifier(kind, options, samples):
+    def run(order, labels):
+        given = options(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
+        with kind.create_from_options(given) as task:
+            for each in samples(order["samples"]):
+                yield scores_of(task.classify(each), labels)
+
+    return run
+
+
+def embedder(kind, options, samples):
+    def run(order, labels):
+        with kind.create_from_options(options(base_options=BaseOptions(model_asset_path=order["model"]))) as task:
+            for each in samples(order["samples"]):
+                yield np.asarray(task.embed(each).embeddings[0].embedding, np.float32)
+
+    return run
 
 
 def scores_of(result, labels):
@@ -50,13 +66,6 @@ def hear(order, labels):
             if len(windows) != 1:
                 raise ValueError(f"the task made {len(windows)} windows of a sample of {len(sample)}, wanted one")
             yield scores_of(windows[0], labels)
-
-
-def embed(order, labels):
-    options = vision.ImageEmbedderOptions(base_options=BaseOptions(model_asset_path=order["model"]))
-    with vision.ImageEmbedder.create_from_options(options) as task:
-        for picture in pictures(order["samples"]):
-            yield np.asarray(task.embed(picture).embeddings[0].embedding, np.float32)
 
 
 def segment(order, labels):
@@ -91,31 +100,13 @@ def detect(order, labels):
             yield rows
 
 
-def texts(path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def read(order, labels):
-    options = text.TextClassifierOptions(base_options=BaseOptions(model_asset_path=order["model"]), max_results=-1)
-    with text.TextClassifier.create_from_options(options) as task:
-        for each in texts(order["samples"]):
-            yield scores_of(task.classify(each), labels)
-
-
-def embed_text(order, labels):
-    options = text.TextEmbedderOptions(base_options=BaseOptions(model_asset_path=order["model"]))
-    with text.TextEmbedder.create_from_options(options) as task:
-        for each in texts(order["samples"]):
-            yield np.asarray(task.embed(each).embeddings[0].embedding, np.float32)
-
-
 TASKS = {
-    "TextClassifier": read,
-    "TextEmbedder": embed_text,
+    "TextClassifier": classifier(text.TextClassifier, text.TextClassifierOptions, texts),
+    "TextEmbedder": embedder(text.TextEmbedder, text.TextEmbedderOptions, texts),
     "ImageSegmenter": segment,
     "ObjectDetector": detect,
-    "ImageClassifier": classify,
-    "ImageEmbedder": embed,
+    "ImageClassifier": classifier(vision.ImageClassifier, vision.ImageClassifierOptions, pictures),
+    "ImageEmbedder": embedder(vision.ImageEmbedder, vision.ImageEmbedderOptions, pictures),
     "AudioClassifier": hear,
 }
 
